@@ -1,0 +1,108 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/aws/smithy-go"
+)
+
+// PrincipalKind tells what kind of party makes a call.
+type PrincipalKind string
+
+// The kinds of principal. Users and roles come with the IAM room.
+const (
+	// PrincipalRoot is an account's root user.
+	PrincipalRoot PrincipalKind = "root"
+	// PrincipalNode is the agent of one node: it may act for its own container
+	// instances and their tasks only.
+	PrincipalNode PrincipalKind = "node"
+	// PrincipalService is one of Longshore's own rooms acting by itself.
+	PrincipalService PrincipalKind = "service"
+)
+
+// Principal is the authenticated party that makes a call.
+type Principal struct {
+	Kind PrincipalKind
+	// AccountID is the 12-digit account that the principal belongs to.
+	AccountID string
+	// ARN as GetCallerIdentity reports it.
+	ARN string
+	// UserID as GetCallerIdentity reports it (the account id for root).
+	UserID string
+	// AccessKeyID that signed the call; empty for in-process calls.
+	AccessKeyID string
+	// NodeID names the node of a PrincipalNode; empty otherwise.
+	NodeID string
+}
+
+// Call is what is known of one call besides its input. It travels in the
+// context of every operation.
+type Call struct {
+	RequestID string
+	// Account and Region that the call acts in: the principal's account, and
+	// the region of the signature's credential scope.
+	Account string
+	Region  string
+	// Service is the ServiceInfo.Name ("ecs"), Operation the API's name ("RunTask").
+	Service   string
+	Operation string
+	Principal Principal
+	// SourceIP is the peer's address, empty for in-process calls.
+	SourceIP string
+	// Time is when the call was received.
+	Time time.Time
+}
+
+type callKey struct{}
+
+// WithCall returns a context that carries c.
+func WithCall(ctx context.Context, c *Call) context.Context {
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+// CallFrom returns the call that ctx belongs to. It panics outside of a call:
+// an operation that runs without a principal is a programming error.
+func CallFrom(ctx context.Context) *Call {
+	c, ok := ctx.Value(callKey{}).(*Call)
+	if !ok {
+		panic("wire: no call in context")
+	}
+	return c
+}
+
+// Error is an API error without an SDK type of its own. Rooms return the SDK's
+// typed exceptions where there is one; any error that implements
+// smithy.APIError is answered by its code and message.
+type Error struct {
+	// Code is the wire code, for example "ValidationException".
+	Code    string
+	Message string
+	// Status is the HTTP status; 0 means 400.
+	Status int
+}
+
+// Errorf returns an Error with the HTTP status 400.
+func Errorf(code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Error implements error.
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// ErrorCode implements smithy.APIError.
+func (e *Error) ErrorCode() string { return e.Code }
+
+// ErrorMessage implements smithy.APIError.
+func (e *Error) ErrorMessage() string { return e.Message }
+
+// ErrorFault implements smithy.APIError.
+func (e *Error) ErrorFault() smithy.ErrorFault {
+	if e.Status >= 500 {
+		return smithy.FaultServer
+	}
+	return smithy.FaultClient
+}
+
+var _ smithy.APIError = (*Error)(nil)

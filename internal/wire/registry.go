@@ -1,0 +1,124 @@
+package wire
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// Protocol is one of AWS's wire protocols.
+type Protocol string
+
+// The protocols served.
+const (
+	AWSJSON10 Protocol = "awsJson1_0"
+	AWSJSON11 Protocol = "awsJson1_1"
+	AWSQuery  Protocol = "awsQuery"
+	RestJSON1 Protocol = "restJson1"
+	RPCV2CBOR Protocol = "rpcv2Cbor"
+)
+
+// ServiceInfo describes one AWS service as it is served.
+type ServiceInfo struct {
+	// Name is the name of the service's published model: "ecs", "logs", "sts".
+	Name string
+	// SigningName is the service in the signature's credential scope.
+	SigningName string
+	// IAMPrefix prefixes IAM actions ("ecs" in "ecs:RunTask"); empty means SigningName.
+	IAMPrefix string
+	// Protocols served, the preferred one first.
+	Protocols []Protocol
+	// TargetPrefix is the part of X-Amz-Target before the dot (awsJson).
+	TargetPrefix string
+	// APIVersion and XMLNamespace belong to awsQuery.
+	APIVersion   string
+	XMLNamespace string
+	// LowerCamel tells the wire name of a member: the Go field's name with its
+	// first letter lowered, or (false) the Go field's name.
+	LowerCamel bool
+	// ErrorCodes maps an exception's shape name to its wire code and status
+	// where the model says that they differ from (shape name, 400 or 500).
+	ErrorCodes map[string]ErrorCode
+}
+
+// ErrorCode is an exception's wire form.
+type ErrorCode struct {
+	Code   string
+	Status int
+}
+
+// Operation describes one operation of a service: what IAM is asked, and how it
+// is treated on its way.
+type Operation[I any] struct {
+	// Name is the API's name: "RunTask".
+	Name string
+	// Action is the IAM action; empty means IAMPrefix:Name.
+	Action string
+	// ReadOnly operations are not written to the audit log.
+	ReadOnly bool
+	// Resources returns the ARNs on which the action is authorised. Nil means "*".
+	Resources func(ctx context.Context, in *I) []string
+	// Conditions returns the condition keys of the service that hold for this
+	// call ("ecs:cluster" → ARNs). Nil means none.
+	Conditions func(ctx context.Context, in *I) map[string][]string
+	// Method and Path bind a restJson1 operation ("POST", "/v1/submitjob"); a
+	// path segment in braces binds the member of that name.
+	Method string
+	Path   string
+}
+
+// Credential is what an access key id stands for.
+type Credential struct {
+	SecretAccessKey string
+	// SessionToken must be presented with the key when it is not empty.
+	SessionToken string
+	Principal    Principal
+}
+
+// CredentialSource finds credentials. An unknown access key id is ErrNoCredential.
+type CredentialSource interface {
+	Credential(ctx context.Context, accessKeyID string) (Credential, error)
+}
+
+// AuthorizationRequest is one question to the Authorizer.
+type AuthorizationRequest struct {
+	Call       *Call
+	Action     string
+	Resources  []string
+	Conditions map[string][]string
+	// Input is the operation's decoded input, for authorisers that know the
+	// operation (node credentials are checked against the records they name).
+	Input any
+}
+
+// Authorizer decides whether a call may go on. A refusal is an
+// AccessDeniedException that names the principal, the action and the resource.
+type Authorizer interface {
+	Authorize(ctx context.Context, req *AuthorizationRequest) error
+}
+
+// Throttler admits a call or refuses it with a ThrottlingException.
+type Throttler interface {
+	Admit(ctx context.Context, c *Call) error
+}
+
+// Auditor records the result of every mutating call. It never sees the input's
+// secrets: only the call, the resources and the error.
+type Auditor interface {
+	Record(ctx context.Context, c *Call, resources []string, err error)
+}
+
+// Chain is what every call passes before its operation runs.
+type Chain struct {
+	Credentials CredentialSource
+	// Constraints checks an input against the published model's constraints
+	// (required, length, range, pattern, enum). Nil checks nothing.
+	Constraints func(service, operation string, in any) error
+	Authorizer  Authorizer
+	// Throttler and Auditor may be nil.
+	Throttler Throttler
+	Auditor   Auditor
+	Now       func() time.Time
+	NewID     func() string
+	Log       *slog.Logger
+}
