@@ -1,0 +1,247 @@
+package acs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// assignmentSession keeps one agent told: it compares what the instance must
+// know with what this session has sent and seen acknowledged, and sends the
+// difference. It remembers nothing across sessions: payloads upsert, so a new
+// session may repeat what an old one said.
+type assignmentSession struct {
+	server  *Server
+	session Session
+	conn    *websocket.Conn
+
+	sent     map[string]*sending // by task ARN
+	unacked  map[string]*sending // by message id
+	manifest map[string]bool     // message ids of manifests without an answer
+	lastSeen time.Time
+}
+
+// sending is one payload on its way.
+type sending struct {
+	desired string
+	message string
+	at      time.Time
+	acked   bool
+}
+
+func newAssignmentSession(s *Server, session Session, conn *websocket.Conn) *assignmentSession {
+	return &assignmentSession{
+		server: s, session: session, conn: conn,
+		sent: map[string]*sending{}, unacked: map[string]*sending{}, manifest: map[string]bool{},
+	}
+}
+
+func (a *assignmentSession) run(ctx context.Context) error {
+	wake := make(chan struct{}, 1)
+	wake <- struct{}{}
+	unsubscribe := a.server.source.Subscribe(a.session, func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})
+	defer unsubscribe()
+	frames, readErr := readFrames(ctx, a.conn)
+	heartbeat := time.NewTicker(heartbeatEvery)
+	defer heartbeat.Stop()
+	resend := time.NewTicker(ackWait / 3)
+	defer resend.Stop()
+	a.lastSeen = time.Now()
+	told := false
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-readErr:
+			return err
+		case frame := <-frames:
+			a.lastSeen = time.Now()
+			if err := a.receive(ctx, frame); err != nil {
+				return err
+			}
+			continue
+		case <-heartbeat.C:
+			if time.Since(a.lastSeen) > silenceLimit {
+				return fmt.Errorf("no frame from the agent for %s", silenceLimit)
+			}
+			if err := send(ctx, a.conn, TypeHeartbeat, Heartbeat{MessageID: a.server.newID(), Healthy: true}); err != nil {
+				return err
+			}
+			continue
+		case <-wake:
+		case <-resend.C:
+		}
+		if err := a.tell(ctx); err != nil {
+			return err
+		}
+		if !told {
+			// Payloads first: what the manifest names, the agent has already been sent.
+			told = true
+			if err := a.sendManifest(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// tell sends a payload for each assignment that the agent has not been told in
+// this session, stops before starts, and repeats those without an answer.
+func (a *assignmentSession) tell(ctx context.Context) error {
+	assignments, err := a.server.source.Assignments(ctx, a.session)
+	if err != nil {
+		return err
+	}
+	current := make(map[string]bool, len(assignments))
+	for _, desired := range []string{DesiredStopped, DesiredRunning} {
+		for i := range assignments {
+			as := &assignments[i]
+			if as.Desired != desired {
+				continue
+			}
+			current[as.TaskARN] = true
+			if err := a.tellOne(ctx, as); err != nil {
+				return err
+			}
+		}
+	}
+	for arn, s := range a.sent {
+		if !current[arn] {
+			delete(a.unacked, s.message)
+			delete(a.sent, arn)
+		}
+	}
+	return nil
+}
+
+func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) error {
+	if as.Started && as.Desired == DesiredRunning {
+		return nil
+	}
+	prior := a.sent[as.TaskARN]
+	if prior != nil && prior.desired == as.Desired && (prior.acked || time.Since(prior.at) < ackWait) {
+		return nil
+	}
+	if len(a.unacked) >= maxUnacked && prior == nil {
+		return nil // the next ack wakes the session
+	}
+	task := Task{ARN: as.TaskARN, TaskClusterARN: as.ClusterARN, DesiredStatus: DesiredStopped}
+	if as.Desired == DesiredRunning {
+		var err error
+		if task, err = as.Render(); err != nil {
+			a.server.log.Error("a task could not be rendered for its agent", "task", as.TaskARN, "error", err)
+			return nil
+		}
+	}
+	if prior != nil {
+		delete(a.unacked, prior.message)
+	}
+	s := &sending{desired: as.Desired, message: a.server.newID(), at: time.Now()}
+	a.sent[as.TaskARN], a.unacked[s.message] = s, s
+	return send(ctx, a.conn, TypePayload, Payload{
+		ClusterARN: a.session.Cluster, ContainerInstanceARN: a.session.Instance,
+		MessageID: s.message, SeqNum: a.server.sequence.next(), Tasks: []Task{task},
+	})
+}
+
+// sendManifest lists what should run, so that the agent can ask about what it
+// runs beyond that.
+func (a *assignmentSession) sendManifest(ctx context.Context) error {
+	assignments, err := a.server.source.Assignments(ctx, a.session)
+	if err != nil {
+		return err
+	}
+	m := Manifest{
+		ClusterARN: a.session.Cluster, ContainerInstanceARN: a.session.Instance,
+		MessageID: a.server.newID(), Timeline: a.server.sequence.next(), Tasks: []ManifestTask{},
+	}
+	for _, as := range assignments {
+		if as.Desired == DesiredRunning {
+			m.Tasks = append(m.Tasks, ManifestTask{TaskARN: as.TaskARN, TaskClusterARN: as.ClusterARN, DesiredStatus: as.Desired})
+		}
+	}
+	a.manifest[m.MessageID] = true
+	return send(ctx, a.conn, TypeManifest, m)
+}
+
+// receive handles one frame of the agent. Frames that do not parse or that
+// answer nothing are ignored, as agents ignore ours.
+func (a *assignmentSession) receive(ctx context.Context, frame Envelope) error {
+	switch frame.Type {
+	case TypeAck, TypeNack:
+		var ack Ack
+		if json.Unmarshal(frame.Message, &ack) != nil {
+			return nil
+		}
+		if s := a.unacked[ack.MessageID]; s != nil {
+			s.acked = true
+			full := len(a.unacked) >= maxUnacked
+			delete(a.unacked, ack.MessageID)
+			if full {
+				return a.tell(ctx)
+			}
+		}
+	case TypeStopVerification:
+		var ask StopVerification
+		if json.Unmarshal(frame.Message, &ask) != nil || !a.manifest[ask.MessageID] {
+			return nil
+		}
+		return a.verifyStops(ctx, ask)
+	}
+	return nil
+}
+
+// verifyStops confirms the stop of candidates that, by now, still should not run.
+func (a *assignmentSession) verifyStops(ctx context.Context, ask StopVerification) error {
+	delete(a.manifest, ask.MessageID)
+	assignments, err := a.server.source.Assignments(ctx, a.session)
+	if err != nil {
+		return err
+	}
+	wanted := map[string]bool{}
+	for _, as := range assignments {
+		if as.Desired == DesiredRunning {
+			wanted[as.TaskARN] = true
+		}
+	}
+	answer := StopVerificationAck{MessageID: ask.MessageID, StopTasks: []ManifestTask{}}
+	for _, candidate := range ask.StopCandidates {
+		if !wanted[candidate.TaskARN] {
+			candidate.DesiredStatus = DesiredStopped
+			answer.StopTasks = append(answer.StopTasks, candidate)
+		}
+	}
+	return send(ctx, a.conn, TypeStopVerificationAk, answer)
+}
+
+// readFrames reads until the socket ends; the goroutine ends with it, or with ctx.
+func readFrames(ctx context.Context, conn *websocket.Conn) (<-chan Envelope, <-chan error) {
+	frames, failed := make(chan Envelope), make(chan error, 1)
+	go func() {
+		for {
+			_, data, err := conn.Read(ctx)
+			if err != nil {
+				failed <- err
+				return
+			}
+			var e Envelope
+			if err := json.Unmarshal(data, &e); err != nil || e.Type == "" {
+				continue
+			}
+			select {
+			case frames <- e:
+			case <-ctx.Done():
+				failed <- ctx.Err()
+				return
+			}
+		}
+	}()
+	return frames, failed
+}

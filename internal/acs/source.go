@@ -1,0 +1,63 @@
+package acs
+
+import (
+	"context"
+	"errors"
+
+	"longshore.dev/longshore/internal/wire"
+)
+
+// ErrInactiveInstance refuses a handshake: the instance is not registered (any
+// more) and its agent should stop asking for a while.
+var ErrInactiveInstance = errors.New("container instance is not active")
+
+// Session is one agent's websocket, as its handshake described it.
+type Session struct {
+	// ID is unique for each connection; a later connection of the same instance
+	// has a greater Opened sequence and supersedes it.
+	ID        string
+	Principal wire.Principal
+	Region    string
+	// Cluster as the agent is configured (name or ARN), Instance its ARN.
+	Cluster  string
+	Instance string
+
+	AgentVersion    string
+	AgentHash       string
+	DockerVersion   string
+	SendCredentials bool
+}
+
+// Assignment is one task that a session's instance must know about: it is
+// desired RUNNING, or desired STOPPED and not yet stopped.
+type Assignment struct {
+	TaskARN    string
+	ClusterARN string
+	// Desired is DesiredRunning or DesiredStopped.
+	Desired string
+	// Started is set once the agent has reported on the task, so that it need not
+	// be told again to start it.
+	Started bool
+	// Render makes the task's payload; only called for tasks that are sent.
+	Render func() (Task, error)
+}
+
+// Source is what the server's sessions need of the control plane. The room that
+// owns tasks implements it.
+type Source interface {
+	// Opened admits a session and marks its instance connected. It returns
+	// ErrInactiveInstance, or an API error that is sent to the agent. A principal
+	// may open only its own instance.
+	Opened(ctx context.Context, s Session) error
+	// Closed marks the instance disconnected, unless a newer session was opened.
+	Closed(ctx context.Context, s Session)
+	// Assignments returns what the session's instance must know, oldest first.
+	Assignments(ctx context.Context, s Session) ([]Assignment, error)
+	// Subscribe calls wake, which does not block, whenever the assignments of the
+	// session may have changed.
+	Subscribe(s Session, wake func()) (cancel func())
+	// Health takes what the agent says of its containers' health.
+	Health(ctx context.Context, s Session, h *PublishHealth) error
+	// Metrics takes a page of measurements.
+	Metrics(ctx context.Context, s Session, m *PublishMetrics) error
+}
