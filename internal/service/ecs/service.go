@@ -1,0 +1,77 @@
+package ecs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"longshore.dev/longshore/internal/bulk"
+	"longshore.dev/longshore/internal/store"
+	"longshore.dev/longshore/internal/wire"
+)
+
+// Deps is what the room needs. Fields without a default are required.
+type Deps struct {
+	DB *store.DB
+	// History takes stopped tasks over; nil drops them.
+	History bulk.History
+	Now     func() time.Time
+	// NewID returns 32 random lower-case hex digits.
+	NewID func() string
+	Log   *slog.Logger
+	// Endpoint is the base URL at which agents reach this server,
+	// "http://127.0.0.1:4566".
+	Endpoint string
+	VPC      VPC
+	// StoppedFor is how long a stopped task stays visible; 0 means an hour.
+	StoppedFor time.Duration
+}
+
+// VPC describes the built-in VPC that task ENIs get their addresses from.
+type VPC struct {
+	// CIDR is divided into one /20 (or the largest that fits) for each zone;
+	// the zero value means 172.31.0.0/16. It must not overlap the bridge's network.
+	CIDR netip.Prefix
+	// Zones are the letters of the availability zones; none means "a", "b", "c".
+	Zones []string
+}
+
+// Service is the ECS room.
+type Service struct {
+	tables
+	deps Deps
+	db   *store.DB
+	log  *slog.Logger
+	now  func() time.Time
+	id   func() string
+}
+
+// New builds the room and declares its tables on deps.DB, which must not have
+// been started yet.
+func New(deps Deps) (*Service, error) {
+	if deps.DB == nil || deps.Now == nil || deps.NewID == nil {
+		return nil, errors.New("ecs: Deps.DB, Now and NewID are required")
+	}
+	if deps.Log == nil {
+		deps.Log = slog.New(slog.DiscardHandler)
+	}
+	if deps.StoppedFor == 0 {
+		deps.StoppedFor = time.Hour
+	}
+	if err := deps.VPC.complete(); err != nil {
+		return nil, fmt.Errorf("ecs: %w", err)
+	}
+	return &Service{
+		tables: declareTables(deps.DB), deps: deps, db: deps.DB,
+		log: deps.Log, now: deps.Now, id: deps.NewID,
+	}, nil
+}
+
+// scopeOf returns the account and region that a call acts in.
+func scopeOf(ctx context.Context) store.Scope {
+	c := wire.CallFrom(ctx)
+	return store.Scope{Account: c.Account, Region: c.Region}
+}
