@@ -1,6 +1,9 @@
 package placement
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"time"
+)
 
 // Resources are what a task needs or an instance has left.
 type Resources struct {
@@ -10,12 +13,17 @@ type Resources struct {
 	GPU    int64
 }
 
-// Instance is a container instance as placement sees it.
+// Instance is a container instance as placement sees it. Place does not modify
+// it, nor the maps that it holds.
 type Instance struct {
 	// ID is the container instance's id, NodeID the machine that it stands for:
-	// instances of one node (one for each cluster) share its resources.
+	// instances of one node (one for each cluster) share its resources and ports.
+	// An empty NodeID is a node of its own.
 	ID     string
 	NodeID string
+	// Active and AgentConnected must both be true for a task to be placed.
+	Active         bool
+	AgentConnected bool
 	// Remaining resources of the node.
 	Remaining Resources
 	// UsedTCP and UsedUDP are the host ports taken on the node.
@@ -24,42 +32,65 @@ type Instance struct {
 	// Attributes by name, built-in ones (ecs.availability-zone) and capabilities
 	// included; an attribute without a value maps to "".
 	Attributes map[string]string
-	// TaskGroups counts the instance's tasks per group, TaskFamilies per
-	// "family:revision" for distinctInstance.
+	// TaskGroups counts the instance's tasks per group, of this cluster.
 	TaskGroups map[string]int
-	// Subject answers the cluster query language for this instance; see package cql.
-	RunningTasks   int
-	AgentConnected bool
-	// Order breaks ties; a smaller value is preferred.
+	// RunningTasks, AgentVersion, EC2InstanceID and RegisteredAt answer the
+	// cluster query language; an empty string is absent.
+	RunningTasks  int
+	AgentVersion  string
+	EC2InstanceID string
+	RegisteredAt  time.Time
+	// Order breaks ties; a smaller value is preferred, then the earlier instance.
 	Order int
 }
 
+// Types of constraints and strategies, by AWS's names.
+const (
+	DistinctInstance = "distinctInstance"
+	MemberOf         = "memberOf"
+
+	Random  = "random"
+	Spread  = "spread"
+	Binpack = "binpack"
+)
+
 // Constraint is a placement constraint, with AWS's type names.
 type Constraint struct {
-	// Type is "distinctInstance" or "memberOf".
-	Type       string
+	// Type is DistinctInstance or MemberOf.
+	Type string
+	// Expression in the cluster query language, for MemberOf.
 	Expression string
 }
 
 // Strategy is a placement strategy, with AWS's type names.
 type Strategy struct {
-	// Type is "random", "spread" or "binpack".
-	Type  string
+	// Type is Random, Spread or Binpack.
+	Type string
+	// Field is "instanceId", "host" or "attribute:NAME" for Spread, "cpu" or
+	// "memory" for Binpack (in any case), and unused for Random.
 	Field string
 }
 
 // Request asks for Count placements of the same task.
 type Request struct {
-	Count     int
+	Count int
+	// Group is the task group ("family:web", "service:web"): spread and
+	// distinctInstance count its tasks.
 	Group     string
 	Resources Resources
-	TCPPorts  []uint16
-	UDPPorts  []uint16
+	// TCPPorts and UDPPorts are the static host ports that the task takes.
+	TCPPorts []uint16
+	UDPPorts []uint16
 	// RequiresAttributes must all be present (with the value, when it is not "").
 	RequiresAttributes []Attribute
-	Constraints        []Constraint
-	Strategies         []Strategy
-	Rand               *rand.Rand
+	// Zones are the availability zones of the task's subnets; empty means any.
+	Zones       []string
+	Constraints []Constraint
+	// Strategies apply in order: each narrows the candidates for the next. None
+	// spreads over availability zones, then to the instance with the fewest tasks.
+	Strategies []Strategy
+	// Rand drives the random strategy; nil is a source with a fixed seed.
+	Rand *rand.Rand
 }
 
 // Attribute is a name with an optional value.
@@ -72,28 +103,78 @@ type Reason string
 const (
 	ReasonInactive  Reason = "INACTIVE"
 	ReasonAgent     Reason = "AGENT"
+	ReasonLocation  Reason = "LOCATION"
 	ReasonAttribute Reason = "ATTRIBUTE"
 	ReasonMemberOf  Reason = "MemberOf placement constraint unsatisfied."
 	ReasonDistinct  Reason = "DistinctInstance placement constraint unsatisfied."
-	ReasonCPU       Reason = "RESOURCE:CPU"
-	ReasonMemory    Reason = "RESOURCE:MEMORY"
-	ReasonPorts     Reason = "RESOURCE:PORTS"
 	ReasonGPU       Reason = "RESOURCE:GPU"
+	ReasonPorts     Reason = "RESOURCE:PORTS"
+	ReasonMemory    Reason = "RESOURCE:MEMORY"
+	ReasonCPU       Reason = "RESOURCE:CPU"
 )
 
-// Refusal explains a request, or part of it, that could not be placed.
+// Refusal explains a request, or part of it, that could not be placed. It
+// describes the instances as they are after the placements of the same plan.
 type Refusal struct {
+	// Invalid is why the request as such cannot be placed anywhere (see
+	// Request.Validate); the other fields are then empty.
+	Invalid error
 	// Counts of instances per reason; empty when there is no instance at all.
 	Counts map[Reason]int
-	// Nearest is the instance that came closest, with what it lacks.
+	// Instances are the refused instances in order, at most MaxRefusedInstances.
+	Instances []RefusedInstance
+	// Nearest is the instance that passed the most tests, with the reason that
+	// stopped it and, for resources, everything that it lacks; "" if there is none.
 	Nearest        string
 	NearestReason  Reason
 	NearestMissing Resources
+	// NearestPorts are the requested host ports that are taken on Nearest, and
+	// NearestAttributes the required attributes that it has not.
+	NearestPorts      []uint16
+	NearestAttributes []Attribute
 }
 
-// Plan is the outcome: an instance ID for each placed task, and a refusal for the rest.
+// MaxRefusedInstances bounds Refusal.Instances.
+const MaxRefusedInstances = 100
+
+// RefusedInstance is one failure of RunTask.
+type RefusedInstance struct {
+	ID     string
+	Reason Reason
+}
+
+// Plan is the outcome.
 type Plan struct {
+	// Assignments holds an instance ID for each task that can be placed, in order.
 	Assignments []string
-	Unplaced    int
-	Refusal     Refusal
+	// Unplaced is the number of tasks for which there is no assignment, and
+	// Refusal says why when it is not zero.
+	Unplaced int
+	Refusal  Refusal
+}
+
+// Place decides where the tasks of req go, one after the other, each seeing the
+// resources, ports and tasks that those before it took. The same arguments (and
+// the same state of Rand) give the same plan.
+//
+// A call costs O(instances) plus, for each task, O(log instances + number of
+// distinct values of the attributes that strategies spread over).
+func Place(instances []Instance, req Request) Plan {
+	task, err := compile(req)
+	if err != nil {
+		return Plan{Unplaced: max(req.Count, 0), Refusal: Refusal{Invalid: err}}
+	}
+	field := newField(instances, task)
+	plan := Plan{}
+	for range req.Count {
+		chosen := field.best()
+		if chosen == nil {
+			plan.Unplaced = req.Count - len(plan.Assignments)
+			plan.Refusal = field.refusal()
+			break
+		}
+		plan.Assignments = append(plan.Assignments, chosen.ID)
+		field.take(chosen)
+	}
+	return plan
 }

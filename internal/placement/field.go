@@ -1,0 +1,304 @@
+package placement
+
+import (
+	"cmp"
+	"container/heap"
+	"iter"
+	"strings"
+	"time"
+)
+
+// field is the state of one call of Place: candidates, what their nodes have
+// left, and an order in which the best candidate is found quickly.
+//
+// Candidates with the same values of all attributes that strategies spread over
+// form a class. Within a class those strategies cannot tell candidates apart, so
+// its members are ordered by what concerns them alone, in a heap; only the
+// classes' first members have to be compared by all strategies.
+type field struct {
+	task       *task
+	candidates []candidate
+	classes    []*class
+}
+
+// candidate is an instance with what the plan has put on it so far.
+type candidate struct {
+	*Instance
+	task  *task
+	node  *node
+	class *class
+	// groupTasks and runningTasks include this plan's placements.
+	groupTasks   int
+	runningTasks int
+	// clock orders candidates by chance; see advance.
+	clock float64
+	// at is the index in the class's heap, -1 when refused.
+	at int
+}
+
+// node is a machine: what its instances share.
+type node struct {
+	remaining  Resources
+	placed     int
+	candidates []*candidate
+}
+
+// bucket counts the group's tasks on all instances with one value of an
+// attribute, among those that agree in the attributes spread over before it.
+type bucket struct{ tasks int }
+
+type class struct {
+	// buckets has an entry for each level; nil for levels of other kinds.
+	buckets []*bucket
+	members memberHeap
+}
+
+func newField(instances []Instance, t *task) *field {
+	f := &field{task: t, candidates: make([]candidate, len(instances))}
+	nodes := make(map[string]*node, len(instances))
+	owned := make([]node, len(instances))
+	classes := newClassifier(f)
+	for i := range instances {
+		c := &f.candidates[i]
+		*c = candidate{Instance: &instances[i], task: t, at: -1}
+		c.groupTasks, c.runningTasks = c.Instance.TaskGroups[t.Group], c.Instance.RunningTasks
+		c.node = nodeOf(nodes, c, &owned[i])
+		c.class = classes.classify(c)
+		for _, b := range c.class.buckets {
+			if b != nil {
+				b.tasks += c.groupTasks
+			}
+		}
+	}
+	// Only now are the nodes' remainders and ports known.
+	for i := range f.candidates {
+		c := &f.candidates[i]
+		if t.refuses(c) == "" {
+			c.advance()
+			c.at = len(c.class.members)
+			c.class.members = append(c.class.members, c)
+		}
+	}
+	for _, cl := range f.classes {
+		heap.Init(&cl.members)
+	}
+	return f
+}
+
+// nodeOf returns the node of c, which is fresh if it is not known yet. Should
+// instances disagree about what their node has left, the least counts.
+func nodeOf(nodes map[string]*node, c *candidate, fresh *node) *node {
+	n := fresh
+	if c.NodeID != "" {
+		if known := nodes[c.NodeID]; known != nil {
+			n = known
+		} else {
+			nodes[c.NodeID] = n
+		}
+	}
+	if len(n.candidates) == 0 {
+		n.remaining = c.Remaining
+	}
+	n.remaining.CPU = min(n.remaining.CPU, c.Remaining.CPU)
+	n.remaining.Memory = min(n.remaining.Memory, c.Remaining.Memory)
+	n.remaining.GPU = min(n.remaining.GPU, c.Remaining.GPU)
+	n.candidates = append(n.candidates, c)
+	return n
+}
+
+// best returns the candidate that the strategies prefer, nil if none is left.
+func (f *field) best() *candidate {
+	var best *candidate
+	for _, cl := range f.classes {
+		if len(cl.members) == 0 {
+			continue
+		}
+		if c := cl.members[0]; best == nil || c.compare(best) < 0 {
+			best = c
+		}
+	}
+	return best
+}
+
+// take puts a task on c and restores the order.
+func (f *field) take(c *candidate) {
+	need := f.task.Resources
+	c.groupTasks++
+	c.runningTasks++
+	c.advance()
+	c.node.placed++
+	c.node.remaining.CPU -= need.CPU
+	c.node.remaining.Memory -= need.Memory
+	c.node.remaining.GPU -= need.GPU
+	for _, b := range c.class.buckets {
+		if b != nil {
+			b.tasks++
+		}
+	}
+	// A placement changes nothing for other nodes, and only ever takes away.
+	for _, other := range c.node.candidates {
+		switch {
+		case other.at < 0:
+		case f.task.refusesNow(other) == "":
+			heap.Fix(&other.class.members, other.at)
+		default:
+			heap.Remove(&other.class.members, other.at)
+		}
+	}
+}
+
+// advance moves the candidate's clock by an exponentially distributed time: as
+// such times have no memory, the lowest clock is at each placement any
+// candidate's with the same probability, whatever was placed before.
+func (c *candidate) advance() {
+	for _, l := range c.task.levels {
+		if l.kind == byChance {
+			c.clock += c.task.rand.ExpFloat64()
+			return
+		}
+	}
+}
+
+// compare orders two candidates by the strategies, then Order, then ID.
+func (c *candidate) compare(other *candidate) int {
+	for i, l := range c.task.levels {
+		order := 0
+		switch l.kind {
+		case byAttribute:
+			order = cmp.Compare(c.class.buckets[i].tasks, other.class.buckets[i].tasks)
+		case byInstance:
+			order = cmp.Compare(c.groupTasks, other.groupTasks)
+		case byRunning:
+			order = cmp.Compare(c.runningTasks, other.runningTasks)
+		case byCPU:
+			order = cmp.Compare(c.node.remaining.CPU, other.node.remaining.CPU)
+		case byMemory:
+			order = cmp.Compare(c.node.remaining.Memory, other.node.remaining.Memory)
+		case byChance:
+			order = cmp.Compare(c.clock, other.clock)
+		}
+		if order != 0 {
+			return order
+		}
+	}
+	return cmp.Or(cmp.Compare(c.Order, other.Order), cmp.Compare(c.ID, other.ID))
+}
+
+func (c *candidate) hasAttribute(a Attribute) bool {
+	value, ok := c.Attributes[a.Name]
+	return ok && (a.Value == "" || a.Value == value)
+}
+
+// Value implements cql.Subject.
+func (c *candidate) Value(name string) (string, bool) {
+	if attribute, ok := strings.CutPrefix(name, "attribute:"); ok {
+		v, ok := c.Attributes[attribute]
+		return v, ok
+	}
+	switch name {
+	case "agentConnected":
+		if c.AgentConnected {
+			return "true", true
+		}
+		return "false", true
+	case "agentVersion":
+		return c.AgentVersion, c.AgentVersion != ""
+	case "ec2InstanceId":
+		return c.EC2InstanceID, c.EC2InstanceID != ""
+	}
+	return "", false
+}
+
+// TaskGroups implements cql.Subject.
+func (c *candidate) TaskGroups() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if c.groupTasks > 0 && !yield(c.task.Group) {
+			return
+		}
+		for group, n := range c.Instance.TaskGroups {
+			if n > 0 && group != c.task.Group && !yield(group) {
+				return
+			}
+		}
+	}
+}
+
+// RunningTasks implements cql.Subject.
+func (c *candidate) RunningTasks() int { return c.runningTasks }
+
+// RegisteredAt implements cql.Subject.
+func (c *candidate) RegisteredAt() time.Time { return c.Instance.RegisteredAt }
+
+// classifier finds the class of a candidate by its attribute values.
+type classifier struct {
+	field   *field
+	classes map[string]*class
+	buckets map[string]*bucket
+	key     []byte
+}
+
+func newClassifier(f *field) *classifier {
+	return &classifier{field: f, classes: make(map[string]*class), buckets: make(map[string]*bucket)}
+}
+
+func (k *classifier) classify(c *candidate) *class {
+	k.key = k.key[:0]
+	for _, l := range k.field.task.levels {
+		if l.kind != byAttribute {
+			continue
+		}
+		// An instance without the attribute counts with its like: strategies
+		// prefer, they do not exclude. NUL cannot be in a value.
+		value, ok := c.Attributes[l.attribute]
+		if !ok {
+			k.key = append(k.key, 1)
+		}
+		k.key = append(append(k.key, value...), 0)
+	}
+	if cl := k.classes[string(k.key)]; cl != nil {
+		return cl
+	}
+	cl := &class{buckets: k.bucketsOf(string(k.key))}
+	k.classes[string(k.key)] = cl
+	k.field.classes = append(k.field.classes, cl)
+	return cl
+}
+
+// bucketsOf returns the buckets of a class: each is known by the part of the
+// class's key up to its own value.
+func (k *classifier) bucketsOf(key string) []*bucket {
+	buckets := make([]*bucket, len(k.field.task.levels))
+	end := 0
+	for i, l := range k.field.task.levels {
+		if l.kind != byAttribute {
+			continue
+		}
+		end += strings.IndexByte(key[end:], 0) + 1
+		if k.buckets[key[:end]] == nil {
+			k.buckets[key[:end]] = &bucket{}
+		}
+		buckets[i] = k.buckets[key[:end]]
+	}
+	return buckets
+}
+
+// memberHeap orders the candidates of a class; it implements heap.Interface.
+type memberHeap []*candidate
+
+func (h memberHeap) Len() int           { return len(h) }
+func (h memberHeap) Less(i, j int) bool { return h[i].compare(h[j]) < 0 }
+
+func (h memberHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].at, h[j].at = i, j
+}
+
+func (h *memberHeap) Push(x any) { panic("placement: a refused candidate never comes back") }
+
+func (h *memberHeap) Pop() any {
+	old := *h
+	last := len(old) - 1
+	old[last].at = -1
+	*h = old[:last]
+	return nil
+}
