@@ -12,7 +12,7 @@
 //
 // Invariants: the view never shows a revision half applied; every change is
 // notified in revision order; an acknowledged write survives kill -9; records
-// read from a snapshot are shared and must not be modified (Table.Edit clones).
+// read from a snapshot are shared and must not be modified (Table.Clone first).
 //
 // It does not know what the records mean. Bulk data (log events, metrics,
 // history) is in package bulk.
