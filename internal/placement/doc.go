@@ -9,5 +9,6 @@
 // source that the caller passes. Package cql inside it parses and evaluates the
 // cluster query language of memberOf constraints and list filters.
 //
-// Read placement.go first.
+// Read placement.go first, then task.go (the tests and strategies of a request)
+// and field.go (how the best candidate is found).
 package placement

@@ -34,6 +34,8 @@ type candidate struct {
 	clock float64
 	// at is the index in the class's heap, -1 when refused.
 	at int
+	// eligible is set once the tests that no placement can change were passed.
+	eligible bool
 }
 
 // node is a machine: what its instances share.
@@ -41,6 +43,7 @@ type node struct {
 	remaining  Resources
 	placed     int
 	candidates []*candidate
+	alone      [1]*candidate
 }
 
 // bucket counts the group's tasks on all instances with one value of an
@@ -70,10 +73,11 @@ func newField(instances []Instance, t *task) *field {
 			}
 		}
 	}
-	// Only now are the nodes' remainders and ports known.
+	// Only now are the nodes' remainders and ports known. The dear tests wait
+	// until a candidate is the best one: a small request then makes few of them.
 	for i := range f.candidates {
 		c := &f.candidates[i]
-		if t.refuses(c) == "" {
+		if t.refusesNow(c) == "" {
 			c.advance()
 			c.at = len(c.class.members)
 			c.class.members = append(c.class.members, c)
@@ -97,7 +101,8 @@ func nodeOf(nodes map[string]*node, c *candidate, fresh *node) *node {
 		}
 	}
 	if len(n.candidates) == 0 {
-		n.remaining = c.Remaining
+		// Most nodes have one instance: its place is in the node itself.
+		n.remaining, n.candidates = c.Remaining, n.alone[:0]
 	}
 	n.remaining.CPU = min(n.remaining.CPU, c.Remaining.CPU)
 	n.remaining.Memory = min(n.remaining.Memory, c.Remaining.Memory)
@@ -108,20 +113,40 @@ func nodeOf(nodes map[string]*node, c *candidate, fresh *node) *node {
 
 // best returns the candidate that the strategies prefer, nil if none is left.
 func (f *field) best() *candidate {
-	var best *candidate
-	for _, cl := range f.classes {
-		if len(cl.members) == 0 {
+	for {
+		var best *candidate
+		for _, cl := range f.classes {
+			if len(cl.members) == 0 {
+				continue
+			}
+			if c := cl.members[0]; best == nil || c.compare(best) < 0 {
+				best = c
+			}
+		}
+		if best == nil || best.eligible {
+			return best
+		}
+		if f.task.refusesAlways(best) != "" {
+			heap.Remove(&best.class.members, best.at)
 			continue
 		}
-		if c := cl.members[0]; best == nil || c.compare(best) < 0 {
-			best = c
-		}
+		best.eligible = true
+		return best
 	}
-	return best
 }
 
-// take puts a task on c and restores the order.
+// take puts a task on c and restores the order. A placement changes nothing for
+// other nodes, and on its own it only ever takes away.
 func (f *field) take(c *candidate) {
+	// Out before anything changes: a heap can restore its order around one
+	// changed member, but not around several.
+	waiting := make([]*candidate, 0, 4)
+	for _, member := range c.node.candidates {
+		if member.at >= 0 {
+			heap.Remove(&member.class.members, member.at)
+			waiting = append(waiting, member)
+		}
+	}
 	need := f.task.Resources
 	c.groupTasks++
 	c.runningTasks++
@@ -135,14 +160,9 @@ func (f *field) take(c *candidate) {
 			b.tasks++
 		}
 	}
-	// A placement changes nothing for other nodes, and only ever takes away.
-	for _, other := range c.node.candidates {
-		switch {
-		case other.at < 0:
-		case f.task.refusesNow(other) == "":
-			heap.Fix(&other.class.members, other.at)
-		default:
-			heap.Remove(&other.class.members, other.at)
+	for _, member := range waiting {
+		if f.task.refusesNow(member) == "" {
+			heap.Push(&member.class.members, member)
 		}
 	}
 }
@@ -293,12 +313,16 @@ func (h memberHeap) Swap(i, j int) {
 	h[i].at, h[j].at = i, j
 }
 
-func (h *memberHeap) Push(x any) { panic("placement: a refused candidate never comes back") }
+func (h *memberHeap) Push(x any) {
+	c := x.(*candidate)
+	c.at = len(*h)
+	*h = append(*h, c)
+}
 
 func (h *memberHeap) Pop() any {
-	old := *h
-	last := len(old) - 1
-	old[last].at = -1
-	*h = old[:last]
-	return nil
+	last := len(*h) - 1
+	c := (*h)[last]
+	c.at = -1
+	*h = (*h)[:last]
+	return c
 }

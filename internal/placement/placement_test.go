@@ -175,6 +175,21 @@ func TestInstancesOfOneNodeShareIt(t *testing.T) {
 	}
 }
 
+// Found by the property test: a placement changes the keys of all of a node's
+// instances at once, and one heap.Fix after the other lost the order.
+func TestOrderHoldsAmongInstancesOfOneNode(t *testing.T) {
+	var f []Instance
+	for i := range 6 {
+		in := instance(fmt.Sprintf("i%d", i), "a", 1024, 1024)
+		in.NodeID = "laptop"
+		f = append(f, in)
+	}
+	p := Place(f, Request{Count: 6, Resources: Resources{CPU: 1, Memory: 1}})
+	if want := []string{"i0", "i1", "i2", "i3", "i4", "i5"}; !slices.Equal(p.Assignments, want) {
+		t.Errorf("got %v, want each instance once", p.Assignments)
+	}
+}
+
 func TestMemberOfSeesEarlierPlacements(t *testing.T) {
 	tests := []struct {
 		expression string

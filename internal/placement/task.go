@@ -113,9 +113,16 @@ func newLevel(s Strategy) (level, error) {
 	return level{}, fmt.Errorf("type %q is not %s, %s or %s", s.Type, Random, Spread, Binpack)
 }
 
-// refuses tests an instance that nothing has been placed on by this plan, from
-// the cheapest reason to the dearest; "" means that the task fits.
+// refuses makes every test in the order of the reasons; "" means that the task fits.
 func (t *task) refuses(c *candidate) Reason {
+	if reason := t.refusesAlways(c); reason != "" {
+		return reason
+	}
+	return t.refusesNow(c)
+}
+
+// refusesAlways tests what no placement can change.
+func (t *task) refusesAlways(c *candidate) Reason {
 	if !c.Active {
 		return ReasonInactive
 	}
@@ -135,7 +142,7 @@ func (t *task) refuses(c *candidate) Reason {
 			return ReasonMemberOf
 		}
 	}
-	return t.refusesNow(c)
+	return ""
 }
 
 // refusesNow tests only what a placement may have changed.
