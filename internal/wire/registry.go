@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 )
@@ -39,6 +40,21 @@ type ServiceInfo struct {
 	// ErrorCodes maps an exception's shape name to its wire code and status
 	// where the model says that they differ from (shape name, 400 or 500).
 	ErrorCodes map[string]ErrorCode
+	// QueryErrors makes JSON and CBOR errors carry x-amzn-query-error, for the
+	// services that began with awsQuery (sqs, cloudwatch).
+	QueryErrors bool
+	// Unions lists a nil pointer to every variant of the union types that the
+	// registered operations reach: (*types.SharingStrategyMemberNvidiaMps)(nil).
+	// Handle panics when one is missing.
+	Unions []any
+	// NewDocument makes the service's document type from a Go value (ecs's
+	// document.NewLazyDocument); nil for a service without documents.
+	NewDocument func(v any) any
+	// Knows tells whether AWS's API has an operation of this name, so that a
+	// caller of one that is missing here is told so. May be nil.
+	Knows func(operation string) bool
+	// MaxBodyBytes bounds a request's body, inflated; 0 means DefaultMaxBodyBytes.
+	MaxBodyBytes int64
 }
 
 // ErrorCode is an exception's wire form.
@@ -65,6 +81,9 @@ type Operation[I any] struct {
 	// path segment in braces binds the member of that name.
 	Method string
 	Path   string
+	// Query names the members that a restJson1 operation takes from the query
+	// string ("tagKeys").
+	Query []string
 }
 
 // Credential is what an access key id stands for.
@@ -74,6 +93,13 @@ type Credential struct {
 	SessionToken string
 	Principal    Principal
 }
+
+// ErrNoCredential says that no credential has the access key id asked for, and
+// ErrExpiredCredential that it was a temporary one and is over.
+var (
+	ErrNoCredential      = errors.New("wire: no such credential")
+	ErrExpiredCredential = errors.New("wire: credential expired")
+)
 
 // CredentialSource finds credentials. An unknown access key id is ErrNoCredential.
 type CredentialSource interface {
@@ -113,7 +139,14 @@ type Chain struct {
 	Credentials CredentialSource
 	// Constraints checks an input against the published model's constraints
 	// (required, length, range, pattern, enum). Nil checks nothing.
-	Constraints func(service, operation string, in any) error
+	//
+	// present answers what a Go value cannot tell: whether a required scalar
+	// without a pointer that is zero (false, 0) was given by the client. Its
+	// path is the one that AWS's validation messages use: members by their wire
+	// names joined with dots, ".N.member" for the N-th list element counted from
+	// 1, ".KEY.member" for a map's value ("tags.2.member.key"). present is nil
+	// for a call from another room, whose zeros all count as given.
+	Constraints func(service, operation string, in any, present func(path string) bool) error
 	Authorizer  Authorizer
 	// Throttler and Auditor may be nil.
 	Throttler Throttler

@@ -1,0 +1,223 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"longshore.dev/longshore/internal/wire/codec"
+)
+
+// internalPrefix begins every path of our own, so that no bucket or repository
+// can meet them.
+const internalPrefix = "/_longshore/"
+
+// Server answers AWS's clients over HTTP.
+type Server struct {
+	reg      *Registry
+	internal *http.ServeMux
+	// plain encodes the faults of requests that reached no service.
+	plain *codec.Codec
+}
+
+// NewServer returns the server of a registry whose services are complete.
+func NewServer(reg *Registry) *Server {
+	s := &Server{reg: reg, internal: http.NewServeMux(), plain: codec.New(codec.Options{LowerCamel: true})}
+	s.HandleInternal("GET "+internalPrefix+"health", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write([]byte("{\"status\":\"ok\"}\n"))
+	}))
+	return s
+}
+
+// HandleInternal serves a pattern of http.ServeMux whose path begins with
+// /_longshore/. h authenticates its callers itself, with Authenticate.
+func (s *Server) HandleInternal(pattern string, h http.Handler) { s.internal.Handle(pattern, h) }
+
+// NewHTTPServer returns an http.Server for h with the limits that a public
+// endpoint needs. Bodies are bounded per service, by the handler.
+func NewHTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       2 * time.Minute,
+		IdleTimeout:       3 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+}
+
+// exchange is one HTTP request of AWS's API on its way to an answer.
+type exchange struct {
+	server   *Server
+	w        http.ResponseWriter
+	r        *http.Request
+	id       string
+	received time.Time
+
+	// service may be nil when the request names none that is served.
+	service  *Service
+	protocol Protocol
+	// operation is empty until it is known: awsQuery names it in the body.
+	operation string
+	rest      *restMatch
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, internalPrefix) {
+		s.internal.ServeHTTP(w, r)
+		return
+	}
+	x := &exchange{server: s, w: w, r: r, id: s.reg.chain.NewID(), received: s.reg.chain.Now()}
+	w.Header().Set("X-Amzn-Requestid", x.id)
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			s.reg.chain.Log.Error("request panicked", "request", x.id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			x.fail(errPanicked)
+		}
+	}()
+	if err := x.serve(); err != nil {
+		x.fail(err)
+	}
+}
+
+func (x *exchange) serve() error {
+	if err := x.route(); err != nil {
+		return err
+	}
+	principal, sig, body, err := x.authenticate()
+	if err != nil {
+		return err
+	}
+	op, in, presence, err := x.decode(body)
+	if err != nil {
+		return err
+	}
+	call := &Call{
+		RequestID: x.id, Account: principal.AccountID, Region: sig.Region,
+		Service: x.service.Info.Name, Operation: op.name, Principal: principal,
+		SourceIP: sourceIP(x.r), Time: x.received,
+	}
+	out, err := x.server.reg.call(x.r.Context(), call, op, in, presence.Has)
+	if err != nil {
+		return err
+	}
+	return x.reply(op, out)
+}
+
+func sourceIP(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// find returns the registered operation of this name.
+func (x *exchange) find() (*operation, error) {
+	if op := x.service.ops[x.operation]; op != nil {
+		return op, nil
+	}
+	info := &x.service.Info
+	name := clip(x.operation)
+	if x.operation != "" && info.Knows != nil && info.Knows(x.operation) {
+		return nil, x.unknown(fmt.Sprintf("Longshore does not implement %s:%s yet.", info.Name, name))
+	}
+	if x.protocol == AWSQuery {
+		return nil, x.unknown(fmt.Sprintf("Could not find operation %s for version %s", name, info.APIVersion))
+	}
+	return nil, x.unknown(fmt.Sprintf("The service %s has no operation %q.", info.Name, name))
+}
+
+// unknown is AWS's answer to an operation that does not exist.
+func (x *exchange) unknown(message string) error {
+	switch x.protocol {
+	case AWSQuery:
+		return &Error{Code: "InvalidAction", Message: message}
+	case RestJSON1, RPCV2CBOR:
+		return &Error{Code: "UnknownOperationException", Message: message, Status: http.StatusNotFound}
+	}
+	return &Error{Code: "UnknownOperationException", Message: message}
+}
+
+// decode finds the operation and decodes its input.
+func (x *exchange) decode(body []byte) (*operation, any, *codec.Presence, error) {
+	if x.protocol == AWSQuery {
+		return x.decodeQuery(body)
+	}
+	op, err := x.find()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	in, presence := op.newInput(), &codec.Presence{}
+	switch x.protocol {
+	case RPCV2CBOR:
+		err = x.service.codec.DecodeCBOR(body, in, presence)
+	case RestJSON1:
+		if err = x.service.codec.DecodeJSON(body, in, presence); err == nil {
+			err = x.rest.bind(x.service.codec, x.r, in)
+		}
+	default:
+		err = x.service.codec.DecodeJSON(body, in, presence)
+	}
+	return op, in, presence, err
+}
+
+// reply writes an operation's output.
+func (x *exchange) reply(op *operation, out any) error {
+	buf := make([]byte, 0, 1024)
+	var err error
+	switch x.protocol {
+	case AWSQuery:
+		buf, err = x.service.codec.AppendXML(buf, out, op.name, x.service.Info.XMLNamespace, x.id)
+	case RPCV2CBOR:
+		buf, err = x.service.codec.AppendCBOR(buf, out)
+	default:
+		buf, err = x.service.codec.AppendJSON(buf, out)
+	}
+	if err != nil {
+		return fmt.Errorf("encode the output of %s: %w", op.name, err)
+	}
+	x.write(http.StatusOK, buf)
+	return nil
+}
+
+func (x *exchange) write(status int, body []byte) {
+	h := x.w.Header()
+	switch x.protocol {
+	case AWSQuery:
+		h.Set("Content-Type", "text/xml")
+	case RPCV2CBOR:
+		h.Set("Content-Type", "application/cbor")
+		h.Set("Smithy-Protocol", "rpc-v2-cbor")
+	case RestJSON1:
+		h.Set("Content-Type", "application/json")
+	case AWSJSON10:
+		h.Set("Content-Type", "application/x-amz-json-1.0")
+	default:
+		h.Set("Content-Type", "application/x-amz-json-1.1")
+	}
+	x.w.WriteHeader(status)
+	// A client that has gone away is not an error of ours.
+	_, _ = x.w.Write(body)
+}
+
+// gone tells that the client does not wait for an answer any more.
+func (x *exchange) gone(err error) bool {
+	return errors.Is(err, context.Canceled) && x.r.Context().Err() != nil
+}
+
+func clip(s string) string {
+	if len(s) > 100 {
+		s = s[:100] + "…"
+	}
+	return strings.ToValidUTF8(s, "?")
+}
