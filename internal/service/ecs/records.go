@@ -147,30 +147,26 @@ type Task struct {
 	Revision   int32     `json:"revision"`
 	CreatedAt  time.Time `json:"createdAt"`
 	NodeID     string    `json:"nodeID"`
-	InstanceID string    `json:"instanceID"` // for Fargate the node's home instance, never shown
+	InstanceID string    `json:"instanceID,omitempty"` // empty for Fargate
 	Zone       string    `json:"zone,omitempty"`
 
-	LaunchType       types.LaunchType       `json:"launchType"`
-	CapacityProvider string                 `json:"capacityProvider,omitempty"`
-	PlatformVersion  string                 `json:"platformVersion,omitempty"`
-	PlatformFamily   string                 `json:"platformFamily,omitempty"`
-	NetworkMode      types.NetworkMode      `json:"networkMode,omitempty"`
-	Group            string                 `json:"group,omitempty"`
-	Service          string                 `json:"service,omitempty"`
-	StartedBy        string                 `json:"startedBy,omitempty"`
-	ReferenceID      string                 `json:"referenceID,omitempty"`
-	CPU              string                 `json:"cpu,omitempty"`
-	Memory           string                 `json:"memory,omitempty"`
-	Ephemeral        int32                  `json:"ephemeral,omitempty"` // GiB
-	Overrides        *types.TaskOverride    `json:"overrides,omitempty"`
+	LaunchType       types.LaunchType           `json:"launchType"`
+	CapacityProvider string                     `json:"capacityProvider,omitempty"`
+	PlatformVersion  string                     `json:"platformVersion,omitempty"`
+	PlatformFamily   string                     `json:"platformFamily,omitempty"`
+	NetworkMode      types.NetworkMode          `json:"networkMode,omitempty"`
+	Group            string                     `json:"group,omitempty"`
+	Service          string                     `json:"service,omitempty"`
+	StartedBy        string                     `json:"startedBy,omitempty"`
+	ReferenceID      string                     `json:"referenceID,omitempty"`
+	CPU              string                     `json:"cpu,omitempty"`
+	Memory           string                     `json:"memory,omitempty"`
+	Ephemeral        int32                      `json:"ephemeral,omitempty"` // GiB
+	Overrides        *types.TaskOverride        `json:"overrides,omitempty"`
 	VPC              *types.AwsVpcConfiguration `json:"vpc,omitempty"`
-	Exec             bool                   `json:"exec,omitempty"`
-	Attributes       []types.Attribute      `json:"attributes,omitempty"`
-	// CredentialsID and ExecutionCredentialsID are the unguessable ids under
-	// which the task finds its roles' credentials; empty without a role.
-	CredentialsID          string     `json:"credentialsID,omitempty"`
-	ExecutionCredentialsID string     `json:"executionCredentialsID,omitempty"`
-	Allocation             Allocation `json:"allocation"`
+	Exec             bool                       `json:"exec,omitempty"`
+	Attributes       []types.Attribute          `json:"attributes,omitempty"`
+	Allocation       Allocation                 `json:"allocation"`
 
 	// Tags are written by RunTask and the tag operations.
 	Tags []types.Tag `json:"tags,omitempty"`
