@@ -64,10 +64,13 @@ func (a *assignmentSession) run(ctx context.Context) error {
 			return err
 		case frame := <-frames:
 			a.lastSeen = time.Now()
-			if err := a.receive(ctx, frame); err != nil {
+			again, err := a.receive(ctx, frame)
+			if err != nil {
 				return err
 			}
-			continue
+			if !again {
+				continue
+			}
 		case <-heartbeat.C:
 			if time.Since(a.lastSeen) > silenceLimit {
 				return fmt.Errorf("no frame from the agent for %s", silenceLimit)
@@ -79,13 +82,15 @@ func (a *assignmentSession) run(ctx context.Context) error {
 		case <-wake:
 		case <-resend.C:
 		}
-		if err := a.tell(ctx); err != nil {
+		assignments, complete, err := a.tell(ctx)
+		if err != nil {
 			return err
 		}
-		if !told {
-			// Payloads first: what the manifest names, the agent has already been sent.
+		if complete && !told {
+			// Payloads first: what the manifest names, the agent has already been sent,
+			// so that a task that it does not know is one that it has lost.
 			told = true
-			if err := a.sendManifest(ctx); err != nil {
+			if err := a.sendManifest(ctx, assignments); err != nil {
 				return err
 			}
 		}
@@ -93,12 +98,14 @@ func (a *assignmentSession) run(ctx context.Context) error {
 }
 
 // tell sends a payload for each assignment that the agent has not been told in
-// this session, stops before starts, and repeats those without an answer.
-func (a *assignmentSession) tell(ctx context.Context) error {
-	assignments, err := a.server.source.Assignments(ctx, a.session)
+// this session, stops before starts, and repeats those without an answer. It
+// returns the assignments, and whether all of them could be sent.
+func (a *assignmentSession) tell(ctx context.Context) (assignments []Assignment, complete bool, err error) {
+	assignments, err = a.server.source.Assignments(ctx, a.session)
 	if err != nil {
-		return err
+		return nil, false, err
 	}
+	complete = true
 	current := make(map[string]bool, len(assignments))
 	for _, desired := range []string{DesiredStopped, DesiredRunning} {
 		for i := range assignments {
@@ -107,9 +114,11 @@ func (a *assignmentSession) tell(ctx context.Context) error {
 				continue
 			}
 			current[as.TaskARN] = true
-			if err := a.tellOne(ctx, as); err != nil {
-				return err
+			sent, err := a.tellOne(ctx, as)
+			if err != nil {
+				return nil, false, err
 			}
+			complete = complete && sent
 		}
 	}
 	for arn, s := range a.sent {
@@ -118,26 +127,28 @@ func (a *assignmentSession) tell(ctx context.Context) error {
 			delete(a.sent, arn)
 		}
 	}
-	return nil
+	return assignments, complete, nil
 }
 
-func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) error {
+// tellOne sends one assignment if it has to be sent; false when too many are in
+// flight (the next acknowledgement goes on with it).
+func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) (bool, error) {
 	if as.Started && as.Desired == DesiredRunning {
-		return nil
+		return true, nil
 	}
 	prior := a.sent[as.TaskARN]
 	if prior != nil && prior.desired == as.Desired && (prior.acked || time.Since(prior.at) < ackWait) {
-		return nil
+		return true, nil
 	}
 	if len(a.unacked) >= maxUnacked && prior == nil {
-		return nil // the next ack wakes the session
+		return false, nil
 	}
 	task := Task{ARN: as.TaskARN, TaskClusterARN: as.ClusterARN, DesiredStatus: DesiredStopped}
 	if as.Desired == DesiredRunning {
 		var err error
 		if task, err = as.Render(); err != nil {
 			a.server.log.Error("a task could not be rendered for its agent", "task", as.TaskARN, "error", err)
-			return nil
+			return true, nil
 		}
 	}
 	if prior != nil {
@@ -145,7 +156,7 @@ func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) error {
 	}
 	s := &sending{desired: as.Desired, message: a.server.newID(), at: time.Now()}
 	a.sent[as.TaskARN], a.unacked[s.message] = s, s
-	return send(ctx, a.conn, TypePayload, Payload{
+	return true, send(ctx, a.conn, TypePayload, Payload{
 		ClusterARN: a.session.Cluster, ContainerInstanceARN: a.session.Instance,
 		MessageID: s.message, SeqNum: a.server.sequence.next(), Tasks: []Task{task},
 	})
@@ -153,11 +164,7 @@ func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) error {
 
 // sendManifest lists what should run, so that the agent can ask about what it
 // runs beyond that.
-func (a *assignmentSession) sendManifest(ctx context.Context) error {
-	assignments, err := a.server.source.Assignments(ctx, a.session)
-	if err != nil {
-		return err
-	}
+func (a *assignmentSession) sendManifest(ctx context.Context, assignments []Assignment) error {
 	m := Manifest{
 		ClusterARN: a.session.Cluster, ContainerInstanceARN: a.session.Instance,
 		MessageID: a.server.newID(), Timeline: a.server.sequence.next(), Tasks: []ManifestTask{},
@@ -171,31 +178,30 @@ func (a *assignmentSession) sendManifest(ctx context.Context) error {
 	return send(ctx, a.conn, TypeManifest, m)
 }
 
-// receive handles one frame of the agent. Frames that do not parse or that
-// answer nothing are ignored, as agents ignore ours.
-func (a *assignmentSession) receive(ctx context.Context, frame Envelope) error {
+// receive handles one frame of the agent, and tells whether more can be sent
+// now. Frames that do not parse or that answer nothing are ignored, as agents
+// ignore ours.
+func (a *assignmentSession) receive(ctx context.Context, frame Envelope) (again bool, err error) {
 	switch frame.Type {
 	case TypeAck, TypeNack:
 		var ack Ack
 		if json.Unmarshal(frame.Message, &ack) != nil {
-			return nil
+			return false, nil
 		}
 		if s := a.unacked[ack.MessageID]; s != nil {
 			s.acked = true
-			full := len(a.unacked) >= maxUnacked
+			again = len(a.unacked) >= maxUnacked
 			delete(a.unacked, ack.MessageID)
-			if full {
-				return a.tell(ctx)
-			}
 		}
+		return again, nil
 	case TypeStopVerification:
 		var ask StopVerification
 		if json.Unmarshal(frame.Message, &ask) != nil || !a.manifest[ask.MessageID] {
-			return nil
+			return false, nil
 		}
-		return a.verifyStops(ctx, ask)
+		return false, a.verifyStops(ctx, ask)
 	}
-	return nil
+	return false, nil
 }
 
 // verifyStops confirms the stop of candidates that, by now, still should not run.

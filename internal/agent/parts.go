@@ -1,0 +1,75 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+
+	"longshore.dev/longshore/internal/acs"
+	"longshore.dev/longshore/internal/image"
+	"longshore.dev/longshore/internal/logdriver"
+	"longshore.dev/longshore/internal/network"
+	"longshore.dev/longshore/internal/runtime"
+)
+
+// LogDriver carries one container's output; see package logdriver.
+type LogDriver interface {
+	logdriver.Driver
+	// Prepare makes sure that the destination can be written, before the container starts.
+	Prepare(ctx context.Context) error
+	// Output is how the shim must keep the output for this driver.
+	Output() runtime.Output
+}
+
+// LogDrivers makes the driver that a container's log configuration names.
+type LogDrivers interface {
+	Driver(config acs.LogConfig, c logdriver.Container) (LogDriver, error)
+}
+
+// controlPlane is what the agent asks of the ECS API: the SDK's client.
+type controlPlane interface {
+	RegisterContainerInstance(context.Context, *ecs.RegisterContainerInstanceInput, ...func(*ecs.Options)) (*ecs.RegisterContainerInstanceOutput, error)
+	DiscoverPollEndpoint(context.Context, *ecs.DiscoverPollEndpointInput, ...func(*ecs.Options)) (*ecs.DiscoverPollEndpointOutput, error)
+	SubmitTaskStateChange(context.Context, *ecs.SubmitTaskStateChangeInput, ...func(*ecs.Options)) (*ecs.SubmitTaskStateChangeOutput, error)
+	SubmitContainerStateChange(context.Context, *ecs.SubmitContainerStateChangeInput, ...func(*ecs.Options)) (*ecs.SubmitContainerStateChangeOutput, error)
+}
+
+// parts are what tasks are run with.
+type parts struct {
+	images   image.Store
+	networks network.Network
+	runtime  runtime.Runtime
+	logs     LogDrivers
+	control  controlPlane
+	db       *db
+	// volumes is the directory of the tasks' own volumes.
+	volumes string
+	region  string
+	now     func() time.Time
+	newID   func() string
+	log     *slog.Logger
+}
+
+// backoff waits between attempts: 250 ms, growing by half, at most limit.
+type backoff struct {
+	wait, limit time.Duration
+}
+
+func newBackoff(limit time.Duration) *backoff {
+	return &backoff{wait: 250 * time.Millisecond, limit: limit}
+}
+
+// sleep waits, and returns false when ctx ended.
+func (b *backoff) sleep(ctx context.Context) bool {
+	timer := time.NewTimer(b.wait)
+	defer timer.Stop()
+	b.wait = min(b.wait+b.wait/2, b.limit)
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,170 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	goruntime "runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	"github.com/aws/smithy-go"
+)
+
+// Resources are what a node offers.
+type Resources struct {
+	// CPU in units of 1/1024 of a core, Memory in MiB.
+	CPU, Memory int64
+}
+
+// reservedPorts are never given to tasks: ssh and the agent's own.
+var reservedPorts = []string{"22", "2375", "2376", "51678", "51679"}
+
+// capabilities are what this agent can do, by the names that ECS gives to what
+// task definitions require.
+var capabilities = []string{
+	"com.amazonaws.ecs.capability.privileged-container",
+	"com.amazonaws.ecs.capability.logging-driver.awslogs",
+	"com.amazonaws.ecs.capability.logging-driver.json-file",
+	"com.amazonaws.ecs.capability.logging-driver.none",
+	"ecs.capability.execution-role-awslogs",
+	"ecs.capability.logging-driver.awslogs-create-group",
+	"ecs.capability.task-eni",
+	"ecs.capability.task-cpu-mem-limit",
+	"ecs.capability.container-ordering",
+	"ecs.capability.container-health-check",
+	"ecs.capability.container-restart-policy",
+	"ecs.capability.container-port-range",
+	"ecs.capability.pid-ipc-namespace-sharing",
+	"ecs.capability.docker-plugin.local",
+	"ecs.capability.full-sync",
+}
+
+// dockerAPIFirst to dockerAPILast are the Docker API versions whose features the
+// agent offers; task definitions require them by name.
+const dockerAPIFirst, dockerAPILast = 17, 44
+
+func (a *Agent) attributes() []ecstypes.Attribute {
+	var all []ecstypes.Attribute
+	add := func(name, value string) {
+		all = append(all, ecstypes.Attribute{Name: aws.String(name), Value: optional(value)})
+	}
+	for _, name := range capabilities {
+		add(name, "")
+	}
+	for v := dockerAPIFirst; v <= dockerAPILast; v++ {
+		add("com.amazonaws.ecs.capability.docker-remote-api.1."+strconv.Itoa(v), "")
+	}
+	add("ecs.os-type", "linux")
+	add("ecs.os-family", "LINUX")
+	add("ecs.cpu-architecture", architecture())
+	if a.options.Zone != "" {
+		add("ecs.availability-zone", a.options.Zone)
+	}
+	for _, name := range sortedKeys(a.options.Attributes) {
+		add(name, a.options.Attributes[name])
+	}
+	return all
+}
+
+// architecture in ECS's names.
+func architecture() string {
+	if goruntime.GOARCH == "amd64" {
+		return "x86_64"
+	}
+	return goruntime.GOARCH
+}
+
+// registerUntilDone registers, for as long as the control plane can't be reached
+// or asks for patience. A refusal is final.
+func (a *Agent) registerUntilDone(ctx context.Context) error {
+	retry := newBackoff(time.Minute)
+	for {
+		err := a.register(ctx)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		var api smithy.APIError
+		if errors.As(err, &api) && api.ErrorFault() == smithy.FaultClient && !strings.Contains(api.ErrorCode(), "Throttl") {
+			return fmt.Errorf("the control plane refused to register this node: %w", err)
+		}
+		a.log.Warn("the node could not register yet; trying again", "error", err)
+		if !retry.sleep(ctx) {
+			return nil
+		}
+	}
+}
+
+func (a *Agent) register(ctx context.Context) error {
+	resources, err := a.resources()
+	if err != nil {
+		return err
+	}
+	id := a.identity()
+	in := &ecs.RegisterContainerInstanceInput{
+		Cluster: optional(firstOf(a.options.Cluster, id.Cluster, "default")), Attributes: a.attributes(),
+		ContainerInstanceArn: optional(id.ContainerInstanceARN),
+		TotalResources: []ecstypes.Resource{
+			{Name: aws.String("CPU"), Type: aws.String("INTEGER"), IntegerValue: int32(resources.CPU)},
+			{Name: aws.String("MEMORY"), Type: aws.String("INTEGER"), IntegerValue: int32(resources.Memory)},
+			{Name: aws.String("PORTS"), Type: aws.String("STRINGSET"), StringSetValue: reservedPorts},
+			{Name: aws.String("PORTS_UDP"), Type: aws.String("STRINGSET"), StringSetValue: []string{}},
+		},
+		VersionInfo: &ecstypes.VersionInfo{
+			AgentVersion: aws.String(a.options.Version), AgentHash: aws.String(a.options.Version),
+			DockerVersion: aws.String("longshore"),
+		},
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	out, err := a.control.RegisterContainerInstance(ctx, in)
+	if err != nil {
+		return err
+	}
+	if out.ContainerInstance == nil || aws.ToString(out.ContainerInstance.ContainerInstanceArn) == "" {
+		return errors.New("the control plane's answer to the registration names no container instance")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.registered.Cluster, a.registered.ContainerInstanceARN = aws.ToString(in.Cluster), *out.ContainerInstance.ContainerInstanceArn
+	return a.db.putIdentity(a.registered)
+}
+
+// resources are what was configured, or what the machine has less a reserve.
+func (a *Agent) resources() (Resources, error) {
+	r := a.options.Resources
+	if r.CPU == 0 {
+		r.CPU = int64(goruntime.NumCPU()) * 1024
+	}
+	if r.Memory == 0 {
+		total, err := machineMemory()
+		if err != nil {
+			return r, err
+		}
+		r.Memory = total - max(total/16, 128)
+	}
+	return r, nil
+}
+
+// machineMemory reads the machine's memory in MiB.
+func machineMemory() (int64, error) {
+	raw, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, fmt.Errorf("read the machine's memory: %w", err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		if rest, ok := strings.CutPrefix(line, "MemTotal:"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("read the machine's memory: %w", err)
+			}
+			return kib / 1024, nil
+		}
+	}
+	return 0, errors.New("/proc/meminfo names no MemTotal")
+}
