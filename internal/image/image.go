@@ -15,6 +15,8 @@ var (
 	ErrUnavailable  = errors.New("registry cannot be reached")
 	ErrCorrupt      = errors.New("image content does not match its digest")
 	ErrPlatform     = errors.New("image has no manifest for this platform")
+	// ErrInvalid: a reference, an archive or an image that is malformed or too large.
+	ErrInvalid = errors.New("image is not valid")
 )
 
 // HealthCheck is an image's own health check, in OCI/Docker terms.
@@ -42,10 +44,13 @@ type Config struct {
 type Image struct {
 	// Ref as it was asked for ("nginx", "registry:5000/a/b:tag", "…@sha256:…").
 	Ref string
-	// Digest of the manifest (for a manifest list, of the platform's entry's list).
+	// Digest is what the registry answers for the reference, as in Docker's
+	// RepoDigests: for a multi-platform image the digest of the index, otherwise that
+	// of the manifest. For an imported image it is that of the archive's manifest.
 	Digest string
 	// ID is the digest of the configuration, Docker's image id.
-	ID     string
+	ID string
+	// Size is what the image's layers take unpacked, in bytes.
 	Size   int64
 	Config Config
 }
@@ -77,7 +82,8 @@ const (
 type PullOptions struct {
 	Credentials Credentials
 	Policy      PullPolicy // "" means PullDefault
-	OnProgress  func(Progress)
+	// OnProgress is called, one call at a time, while layers arrive. It must not block.
+	OnProgress func(Progress)
 }
 
 // Mount is how a prepared root file system is mounted: type, source and options
@@ -102,8 +108,9 @@ type Store interface {
 	// Remove forgets an image; its content goes with the next garbage collection.
 	Remove(ctx context.Context, ref string) error
 
-	// Prepare makes a writable snapshot named key over the image and returns its
-	// mount. The same key again returns the same mount.
+	// Prepare makes a writable snapshot named key ([A-Za-z0-9][A-Za-z0-9_.-]{0,127})
+	// over the image and returns its mount, which the caller mounts. The same key
+	// again returns the same mount, whatever the reference has come to mean since.
 	Prepare(ctx context.Context, ref, key string) (Mount, error)
 	// Release removes the snapshot named key. Removing what does not exist is nil.
 	Release(ctx context.Context, key string) error

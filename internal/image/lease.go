@@ -1,0 +1,87 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/errdefs"
+)
+
+const (
+	// labelWork tells what a lease's work is, so that the next attempt at the same
+	// finds what the last has left.
+	labelWork = "longshore.dev/work"
+	// keepPartial is how long the partial content of work that failed, or whose
+	// process died, is kept for the next attempt.
+	keepPartial = 24 * time.Hour
+)
+
+// lease begins work that must not be collected before it is done: everything made
+// with the returned context is held. It takes over what earlier attempts at the
+// same work left. done ends it; with keep, what was made stays for a day.
+func (s *Local) lease(ctx context.Context, work string) (_ context.Context, done func(keep bool), err error) {
+	former, err := s.leases.List(ctx, fmt.Sprintf("labels.%q==%q", labelWork, work))
+	if err != nil {
+		return nil, nil, fmt.Errorf("begin work on images: %w", err)
+	}
+	lease, err := s.leases.Create(ctx, leases.WithID("work-"+s.opts.NewID()), leases.WithLabels(map[string]string{
+		labelWork:                 work,
+		"containerd.io/gc.expire": s.opts.Now().Add(keepPartial).UTC().Format(time.RFC3339),
+	}))
+	if err != nil {
+		return nil, nil, fmt.Errorf("begin work on images: %w", err)
+	}
+	s.liveMu.Lock()
+	s.live[lease.ID] = true
+	s.liveMu.Unlock()
+	done = func(keep bool) {
+		s.liveMu.Lock()
+		delete(s.live, lease.ID)
+		s.liveMu.Unlock()
+		if keep {
+			return
+		}
+		ctx := context.WithoutCancel(ctx)
+		if err := s.leases.Delete(ctx, lease); err != nil && !errdefs.IsNotFound(err) {
+			s.opts.Log.Warn("lease on image content is left to expire", "error", err)
+		}
+		s.kick()
+	}
+	for _, f := range former {
+		if s.isLive(f.ID) {
+			continue // the same work for another caller
+		}
+		if err := s.takeOver(ctx, f, lease); err != nil {
+			done(true)
+			return nil, nil, fmt.Errorf("begin work on images: %w", err)
+		}
+	}
+	return leases.WithLease(ctx, lease.ID), done, nil
+}
+
+func (s *Local) isLive(id string) bool {
+	s.liveMu.Lock()
+	defer s.liveMu.Unlock()
+	return s.live[id]
+}
+
+func (s *Local) takeOver(ctx context.Context, from, to leases.Lease) error {
+	held, err := s.leases.ListResources(ctx, from)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, r := range held {
+		if err := s.leases.AddResource(ctx, to, r); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	if err := s.leases.Delete(ctx, from); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return nil
+}
