@@ -2,6 +2,8 @@ package bulk
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -14,9 +16,21 @@ type HistoryRecord struct {
 	Data     []byte
 }
 
-// History keeps finished records by time.
+// Validate refuses records that cannot be stored.
+func (r HistoryRecord) Validate() error {
+	for _, s := range []string{r.Account, r.Region, r.Kind, r.ID} {
+		if s == "" || len(s) > 1024 || strings.IndexByte(s, 0) >= 0 {
+			return fmt.Errorf("history record %s/%s/%s/%q: want 1 to 1,024 bytes in each part, none of them NUL: %w",
+				r.Account, r.Region, r.Kind, r.ID, ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// History keeps finished records by time. At is kept to the nanosecond, in UTC.
 type History interface {
-	// Put stores records; the same (account, region, kind, id) again replaces.
+	// Put stores records, all or none; the same (account, region, kind, id) again
+	// replaces. It answers when they are on disk.
 	Put(ctx context.Context, records []HistoryRecord) error
 	// Get returns one record, or ErrNotFound.
 	Get(ctx context.Context, account, region, kind, id string) (HistoryRecord, error)
