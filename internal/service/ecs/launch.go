@@ -245,7 +245,7 @@ func (l *launch) newTask(seed string, lot lot, n *Node) *Task {
 		CPU: l.size.taskCPU, Memory: l.size.taskMemory, Overrides: l.overrides,
 		Allocation: Allocation{CPU: l.size.cpu, Memory: l.size.memory, TCP: l.size.tcp, UDP: l.size.udp},
 		Tags:       l.allTags, LastStatus: taskPending, DesiredStatus: taskRunning, Version: 1,
-		Connectivity: types.ConnectivityConnected, ConnectivityAt: l.now, Health: types.HealthStatusUnknown,
+		Health: types.HealthStatusUnknown,
 	}
 	if d.NetworkMode == types.NetworkModeAwsvpc {
 		t.LastStatus = taskProvisioning

@@ -185,13 +185,11 @@ type Task struct {
 	StoppedAt          time.Time `json:"stoppedAt,omitzero"`
 	ExecutionStoppedAt time.Time `json:"executionStoppedAt,omitzero"`
 
-	// Connectivity is written by sessions, Health by telemetry, Containers and
-	// ENI.Status by the Submit* operations (all through state.go).
-	Connectivity   types.Connectivity `json:"connectivity,omitempty"`
-	ConnectivityAt time.Time          `json:"connectivityAt,omitzero"`
-	Health         types.HealthStatus `json:"health,omitempty"`
-	Containers     []TaskContainer    `json:"containers"`
-	ENI            *ENI               `json:"eni,omitempty"`
+	// Health is written by telemetry, Containers and ENI.Status by the Submit*
+	// operations (all through state.go).
+	Health     types.HealthStatus `json:"health,omitempty"`
+	Containers []TaskContainer    `json:"containers"`
+	ENI        *ENI               `json:"eni,omitempty"`
 }
 
 // Allocation is what a task takes of its node while it is not STOPPED.

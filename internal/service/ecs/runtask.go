@@ -86,7 +86,7 @@ func (s *Service) runTask(tx *store.Tx, l *launch, in *ecs.RunTaskInput) (*ecs.R
 		out.Failures = append(out.Failures, failures...)
 	}
 	for _, t := range made {
-		out.Tasks = append(out.Tasks, taskView(l.scope, t, true))
+		out.Tasks = append(out.Tasks, s.taskView(tx, l.scope, t, true))
 	}
 	if token := deref(in.ClientToken); token != "" && len(made) > 0 {
 		record := &ClientToken{Request: digest(in), CreatedAt: l.now}
@@ -330,7 +330,7 @@ func (s *Service) replay(tx *store.Tx, l *launch, in *ecs.RunTaskInput) (*ecs.Ru
 	out := &ecs.RunTaskOutput{Tasks: []types.Task{}, Failures: []types.Failure{}}
 	for _, id := range record.Tasks {
 		if t, ok := s.tasks.Get(tx, l.scope, memberKey(l.cluster.Name, id)); ok {
-			out.Tasks = append(out.Tasks, taskView(l.scope, t, true))
+			out.Tasks = append(out.Tasks, s.taskView(tx, l.scope, t, true))
 		}
 	}
 	return out, nil

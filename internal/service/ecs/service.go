@@ -47,6 +47,8 @@ type Service struct {
 	log  *slog.Logger
 	now  func() time.Time
 	id   func() string
+
+	wakers wakers
 }
 
 // New builds the room and declares its tables on deps.DB, which must not have
@@ -64,10 +66,12 @@ func New(deps Deps) (*Service, error) {
 	if err := deps.VPC.complete(); err != nil {
 		return nil, fmt.Errorf("ecs: %w", err)
 	}
-	return &Service{
+	s := &Service{
 		tables: declareTables(deps.DB), deps: deps, db: deps.DB,
 		log: deps.Log, now: deps.Now, id: deps.NewID,
-	}, nil
+	}
+	s.watchAssignments()
+	return s, nil
 }
 
 // scopeOf returns the account and region that a call acts in.

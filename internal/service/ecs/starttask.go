@@ -76,7 +76,7 @@ func (s *Service) startTask(tx *store.Tx, l *launch, in *ecs.StartTaskInput) (*e
 		case failure != nil:
 			out.Failures = append(out.Failures, *failure)
 		default:
-			out.Tasks = append(out.Tasks, taskView(l.scope, t, true))
+			out.Tasks = append(out.Tasks, s.taskView(tx, l.scope, t, true))
 		}
 	}
 	return out, nil

@@ -273,17 +273,3 @@ func (t *Task) setHealth(byName map[string]types.HealthStatus) bool {
 	}
 	return changed
 }
-
-// setConnectivity takes the state of the agent's session in.
-func (t *Task) setConnectivity(connected bool, now time.Time) bool {
-	c := types.ConnectivityDisconnected
-	if connected {
-		c = types.ConnectivityConnected
-	}
-	if t.LastStatus == taskStopped || t.Connectivity == c {
-		return false
-	}
-	t.Connectivity, t.ConnectivityAt = c, now
-	t.Version++
-	return true
-}

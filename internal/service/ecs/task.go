@@ -41,7 +41,7 @@ func (s *Service) DescribeTasks(ctx context.Context, in *ecs.DescribeTasksInput)
 			})
 			continue
 		}
-		out.Tasks = append(out.Tasks, taskView(sc, t, tags))
+		out.Tasks = append(out.Tasks, s.taskView(snap, sc, t, tags))
 	}
 	return out, nil
 }
@@ -147,14 +147,14 @@ func (s *Service) StopTask(ctx context.Context, in *ecs.StopTaskInput) (*ecs.Sto
 			t.Version++
 			// The answer shows the status that the task was stopped in; from then on
 			// it waits for its agent.
-			shown = taskView(sc, t, false)
+			shown = s.taskView(tx, sc, t, false)
 			if t.LastStatus == taskRunning {
 				t.advance(taskStopping, now)
 			}
 			s.tasks.Put(tx, sc, t.Key(), t)
 			return nil
 		}
-		shown = taskView(sc, t, false)
+		shown = s.taskView(tx, sc, t, false)
 		return nil
 	})
 	if err != nil {

@@ -1,13 +1,15 @@
 package ecs
 
 import (
+	"time"
+
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"longshore.dev/longshore/internal/store"
 )
 
 // taskView is a task as the API shows it.
-func taskView(sc store.Scope, t *Task, tags bool) types.Task {
+func (s *Service) taskView(r store.Reader, sc store.Scope, t *Task, tags bool) types.Task {
 	v := types.Task{
 		TaskArn: optional(taskARN(sc, t.Cluster, t.ID)), ClusterArn: optional(clusterARN(sc, t.Cluster)),
 		TaskDefinitionArn: optional(taskDefinitionARN(sc, t.Family, t.Revision)),
@@ -20,13 +22,13 @@ func taskView(sc store.Scope, t *Task, tags bool) types.Task {
 		CreatedAt: &t.CreatedAt, PullStartedAt: optionalTime(t.PullStartedAt), PullStoppedAt: optionalTime(t.PullStoppedAt),
 		StartedAt: optionalTime(t.StartedAt), StoppingAt: optionalTime(t.StoppingAt), StoppedAt: optionalTime(t.StoppedAt),
 		ExecutionStoppedAt: optionalTime(t.ExecutionStoppedAt),
-		Connectivity:       t.Connectivity, ConnectivityAt: optionalTime(t.ConnectivityAt),
-		HealthStatus: t.Health, Attachments: []types.Attachment{}, Containers: []types.Container{},
+		HealthStatus:       t.Health, Attachments: []types.Attachment{}, Containers: []types.Container{},
 		Tags: []types.Tag{}, InferenceAccelerators: []types.InferenceAccelerator{},
 	}
 	if t.InstanceID != "" {
 		v.ContainerInstanceArn = optional(instanceARN(sc, t.Cluster, t.InstanceID))
 	}
+	v.Connectivity, v.ConnectivityAt = s.connectivity(r, sc, t)
 	if t.Ephemeral > 0 {
 		v.EphemeralStorage = &types.EphemeralStorage{SizeInGiB: t.Ephemeral}
 		v.FargateEphemeralStorage = &types.TaskEphemeralStorage{SizeInGiB: t.Ephemeral}
@@ -41,6 +43,22 @@ func taskView(sc store.Scope, t *Task, tags bool) types.Task {
 		v.Tags = t.Tags
 	}
 	return v
+}
+
+// connectivity of a task is its node's, from the task's beginning on.
+func (s *Service) connectivity(r store.Reader, sc store.Scope, t *Task) (types.Connectivity, *time.Time) {
+	n, ok := s.node(r, sc, t.NodeID)
+	if !ok || t.LastStatus == taskStopped {
+		return types.ConnectivityConnected, &t.CreatedAt
+	}
+	since := &t.CreatedAt
+	if n.ConnectivityAt.After(t.CreatedAt) {
+		since = &n.ConnectivityAt
+	}
+	if n.Connected {
+		return types.ConnectivityConnected, since
+	}
+	return types.ConnectivityDisconnected, since
 }
 
 // overridesView always names every container, as AWS does.

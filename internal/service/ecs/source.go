@@ -1,0 +1,283 @@
+package ecs
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"longshore.dev/longshore/internal/acs"
+	"longshore.dev/longshore/internal/store"
+	"longshore.dev/longshore/internal/wire"
+)
+
+// Service is what agents' sessions take their tasks from.
+var _ acs.Source = (*Service)(nil)
+
+func sessionScope(x acs.Session) store.Scope {
+	return store.Scope{Account: x.Principal.AccountID, Region: x.Region}
+}
+
+// sessionNode finds the node of a session: its instance must be the one that
+// the node's agent registered as, and the principal's own. An instance that was
+// deregistered is refused, but for a universal node, which serves other clusters.
+func (s *Service) sessionNode(r store.Reader, x acs.Session) (*Node, error) {
+	sc := sessionScope(x)
+	cluster, err := clusterOfMember(sc, x.Instance, optional(x.Cluster))
+	if err != nil {
+		return nil, err
+	}
+	id, err := memberID(sc, "container-instance", cluster, x.Instance)
+	if err != nil {
+		return nil, err
+	}
+	ci, ok := s.instances.Get(r, sc, memberKey(cluster, id))
+	if !ok {
+		return nil, acs.ErrInactiveInstance
+	}
+	if x.Principal.Kind == wire.PrincipalNode && x.Principal.NodeID != ci.NodeID {
+		return nil, errAccessDenied("The container instance %s belongs to another node.", id)
+	}
+	n, ok := s.node(r, sc, ci.NodeID)
+	if !ok || n.HomeCluster != cluster || n.HomeInstance != id {
+		return nil, acs.ErrInactiveInstance
+	}
+	if ci.Status == statusInactive && !n.Universal {
+		return nil, acs.ErrInactiveInstance
+	}
+	return n, nil
+}
+
+// Opened implements acs.Source.
+func (s *Service) Opened(ctx context.Context, x acs.Session) error {
+	return s.db.Update(ctx, func(tx *store.Tx) error {
+		n, err := s.sessionNode(tx, x)
+		if err != nil {
+			return err
+		}
+		return s.setConnected(tx, sessionScope(x), n.ID, true, func(n *Node) bool {
+			n.Session = x.ID
+			if v := n.VersionInfo; v == nil || deref(v.AgentVersion) != x.AgentVersion {
+				n.VersionInfo = &types.VersionInfo{
+					AgentVersion: optional(x.AgentVersion), AgentHash: optional(x.AgentHash), DockerVersion: optional(x.DockerVersion),
+				}
+			}
+			return true
+		})
+	})
+}
+
+// Closed implements acs.Source.
+func (s *Service) Closed(ctx context.Context, x acs.Session) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err := s.db.Update(ctx, func(tx *store.Tx) error {
+		sc := sessionScope(x)
+		for _, ci := range s.sessionInstances(tx, x) {
+			return s.setConnected(tx, sc, ci.NodeID, false, func(n *Node) bool { return n.Session == x.ID })
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("an agent's disconnection was not recorded", "instance", x.Instance, "error", err)
+	}
+}
+
+func (s *Service) sessionInstances(r store.Reader, x acs.Session) []*ContainerInstance {
+	sc := sessionScope(x)
+	if cluster, err := clusterOfMember(sc, x.Instance, optional(x.Cluster)); err == nil {
+		if ci, err := s.instance(r, sc, cluster, x.Instance); err == nil {
+			return []*ContainerInstance{ci}
+		}
+	}
+	return nil
+}
+
+// setConnected records a node's connection, if change agrees. Its tasks'
+// connectivity follows from it.
+func (s *Service) setConnected(tx *store.Tx, sc store.Scope, node string, connected bool, change func(*Node) bool) error {
+	old, ok := s.nodes.Get(tx, sc, node)
+	if !ok {
+		return nil
+	}
+	n := s.nodes.Clone(old)
+	if !change(n) {
+		return nil
+	}
+	now := s.now().UTC()
+	n.Connected, n.ConnectivityAt = connected, now
+	s.nodes.Put(tx, sc, node, n)
+	return nil
+}
+
+// ResetConnectivity marks every node disconnected: what a server that starts
+// knows of its agents, until they connect again.
+func (s *Service) ResetConnectivity(ctx context.Context) error {
+	var connected []store.Ref
+	for ref, n := range s.nodes.ListAll(s.db.Snapshot()) {
+		if n.Connected {
+			connected = append(connected, ref)
+		}
+	}
+	for _, ref := range connected {
+		err := s.db.Update(ctx, func(tx *store.Tx) error {
+			return s.setConnected(tx, ref.Scope, ref.ID, false, func(*Node) bool { return true })
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Assignments implements acs.Source.
+func (s *Service) Assignments(_ context.Context, x acs.Session) ([]acs.Assignment, error) {
+	snap := s.db.Snapshot()
+	n, err := s.sessionNode(snap, x)
+	if err != nil {
+		return nil, err
+	}
+	sc := sessionScope(x)
+	var tasks []*Task
+	for _, t := range s.liveByNode.List(snap, sc, n.ID) {
+		tasks = append(tasks, t)
+	}
+	slices.SortFunc(tasks, func(a, b *Task) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	list := make([]acs.Assignment, 0, len(tasks))
+	for _, t := range tasks {
+		list = append(list, acs.Assignment{
+			TaskARN: taskARN(sc, t.Cluster, t.ID), ClusterARN: clusterARN(sc, t.Cluster),
+			Desired: t.DesiredStatus, Started: t.reported(),
+			Render: func() (acs.Task, error) { return s.render(snap, sc, t) },
+		})
+	}
+	return list, nil
+}
+
+// reported tells whether the agent has said anything of the task.
+func (t *Task) reported() bool {
+	return slices.Index(taskOrder, t.LastStatus) >= slices.Index(taskOrder, taskRunning) || !t.PullStartedAt.IsZero() || t.ran()
+}
+
+// Health implements acs.Source.
+func (s *Service) Health(ctx context.Context, x acs.Session, h *acs.PublishHealth) error {
+	if len(h.Tasks) > 1000 {
+		return errInvalidParameter("A health report can have at most 1000 tasks.")
+	}
+	n, err := s.sessionNode(s.db.Snapshot(), x)
+	if err != nil {
+		return err
+	}
+	sc := sessionScope(x)
+	for _, report := range h.Tasks {
+		key, ok := taskKeyOf(sc, report.TaskARN)
+		if !ok {
+			continue
+		}
+		byName := map[string]types.HealthStatus{}
+		for _, c := range report.Containers {
+			if status := types.HealthStatus(c.HealthStatus); slices.Contains(status.Values(), status) {
+				byName[c.ContainerName] = status
+			}
+		}
+		err := s.db.Update(ctx, func(tx *store.Tx) error {
+			old, ok := s.tasks.Get(tx, sc, key)
+			if !ok || old.NodeID != n.ID || old.LastStatus == taskStopped {
+				return nil
+			}
+			t := s.tasks.Clone(old)
+			if t.setHealth(byName) {
+				s.tasks.Put(tx, sc, key, t)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Metrics implements acs.Source. Nobody takes measurements yet: they come with
+// the CloudWatch room.
+func (s *Service) Metrics(context.Context, acs.Session, *acs.PublishMetrics) error { return nil }
+
+func taskKeyOf(sc store.Scope, arn string) (string, bool) {
+	a, ok := parseARN(arn)
+	if !ok || a.Kind != "task" || a.Scope != sc || len(a.Path) != 2 {
+		return "", false
+	}
+	return strings.Join(a.Path, "/"), true
+}
+
+// Subscribe implements acs.Source.
+func (s *Service) Subscribe(x acs.Session, wake func()) (cancel func()) {
+	n, err := s.sessionNode(s.db.Snapshot(), x)
+	if err != nil {
+		return func() {}
+	}
+	return s.wakers.add(store.Ref{Scope: sessionScope(x), ID: n.ID}, wake)
+}
+
+// wakers are the sessions that wait for a node's assignments to change.
+type wakers struct {
+	mu   sync.Mutex
+	next int
+	by   map[store.Ref]map[int]func()
+}
+
+func (w *wakers) add(node store.Ref, wake func()) (cancel func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.by == nil {
+		w.by = map[store.Ref]map[int]func(){}
+	}
+	if w.by[node] == nil {
+		w.by[node] = map[int]func(){}
+	}
+	w.next++
+	id := w.next
+	w.by[node][id] = wake
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.by[node], id)
+		if len(w.by[node]) == 0 {
+			delete(w.by, node)
+		}
+	}
+}
+
+func (w *wakers) wake(node store.Ref) {
+	w.mu.Lock()
+	calls := make([]func(), 0, len(w.by[node]))
+	for _, f := range w.by[node] {
+		calls = append(calls, f)
+	}
+	w.mu.Unlock()
+	for _, f := range calls {
+		f()
+	}
+}
+
+// watchAssignments wakes a node's sessions when a task appears, is to stop, or
+// is over, and when its instance is deregistered.
+func (s *Service) watchAssignments() {
+	s.tasks.Subscribe(func(c store.Change[Task]) {
+		t := cmp.Or(c.New, c.Old)
+		if c.Old == nil || c.New == nil || c.Old.DesiredStatus != c.New.DesiredStatus || c.Old.LastStatus != c.New.LastStatus {
+			s.wakers.wake(store.Ref{Scope: c.Scope, ID: t.NodeID})
+		}
+	})
+	s.instances.Subscribe(func(c store.Change[ContainerInstance]) {
+		if c.Old != nil && (c.New == nil || c.Old.Status != c.New.Status) {
+			s.wakers.wake(store.Ref{Scope: c.Scope, ID: c.Old.NodeID})
+		}
+	})
+}
