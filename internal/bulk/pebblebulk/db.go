@@ -101,6 +101,12 @@ func (d *DB) open(opts Options) (err error) {
 		MaxOpenFiles:                512,
 		FormatMajorVersion:          pebble.FormatNewest,
 		Logger:                      pebbleLog{opts.Log},
+		EventListener: &pebble.EventListener{
+			// Without this a damaged table ends the process; readers get bulk.ErrDamaged.
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				opts.Log.Error("bulk data is damaged", "path", info.Path, "details", info.Details)
+			},
+		},
 	}
 	if d.db, err = pebble.Open(d.dir, po); err != nil {
 		return readError(err)
