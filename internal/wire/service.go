@@ -101,7 +101,6 @@ func (s *Service) Codec() *codec.Codec { return s.codec }
 
 // operation is a registered Operation without its type parameters.
 type operation struct {
-	service    *Service
 	name       string
 	action     string
 	readOnly   bool
@@ -114,14 +113,7 @@ type operation struct {
 // Handle registers fn as the operation op of s. It panics when op was registered
 // before or the codec cannot handle its types: both are programming errors.
 func Handle[I, O any](s *Service, op Operation[I], fn func(context.Context, *I) (*O, error)) {
-	if op.Name == "" || s.ops[op.Name] != nil {
-		panic(fmt.Sprintf("wire: %s operation %q is registered twice or has no name", s.Info.Name, op.Name))
-	}
-	if err := s.codec.Prepare(reflect.TypeFor[I](), reflect.TypeFor[O]()); err != nil {
-		panic(fmt.Sprintf("wire: %s %s: %v", s.Info.Name, op.Name, err))
-	}
 	o := &operation{
-		service:  s,
 		name:     op.Name,
 		action:   op.Action,
 		readOnly: op.ReadOnly,
@@ -146,10 +138,20 @@ func Handle[I, O any](s *Service, op Operation[I], fn func(context.Context, *I) 
 	if op.Conditions != nil {
 		o.conditions = func(ctx context.Context, in any) map[string][]string { return op.Conditions(ctx, in.(*I)) }
 	}
-	s.ops[op.Name] = o
+	s.add(o, reflect.TypeFor[I](), reflect.TypeFor[O]())
 	if op.Path != "" {
 		s.rest = append(s.rest, newRestRoute(o, op.Method, op.Path, op.Query))
 	}
+}
+
+func (s *Service) add(o *operation, in, out reflect.Type) {
+	if o.name == "" || s.ops[o.name] != nil {
+		panic(fmt.Sprintf("wire: %s operation %q is registered twice or has no name", s.Info.Name, o.name))
+	}
+	if err := s.codec.Prepare(in, out); err != nil {
+		panic(fmt.Sprintf("wire: %s %s: %v", s.Info.Name, o.name, err))
+	}
+	s.ops[o.name] = o
 }
 
 // Invoke calls an operation from inside the server. It passes the same chain as

@@ -19,14 +19,13 @@ func (c *Codec) AppendXML(dst []byte, v any, operation, namespace, requestID str
 	dst = append(dst, '<')
 	dst = append(append(dst, operation...), `Response xmlns="`...)
 	dst = append(appendXMLText(dst, namespace), `">`...)
-	if len(s.members) > 0 {
-		result := operation + "Result"
-		dst = openXML(dst, result)
-		if dst, err = appendXMLMembers(dst, s, rv); err != nil {
-			return dst, err
-		}
-		dst = endXML(dst, result)
+	// An empty result is written too: clients insist on it where the model has one.
+	result := operation + "Result"
+	dst = openXML(dst, result)
+	if dst, err = appendXMLMembers(dst, s, rv); err != nil {
+		return dst, err
 	}
+	dst = endXML(dst, result)
 	dst = append(dst, "<ResponseMetadata>"...)
 	dst = appendXMLElement(dst, "RequestId", requestID)
 	dst = append(dst, "</ResponseMetadata>"...)
