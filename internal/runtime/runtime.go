@@ -232,6 +232,9 @@ type Chunk struct {
 	Stream Stream
 	At     time.Time
 	Data   []byte
+	// Dropped is about how many bytes were lost just before this chunk: dropped in
+	// NonBlocking mode, or refused by a full disk.
+	Dropped int64
 	// Cursor is the position after this chunk: acknowledge it with Ack, resume from it.
 	Cursor int64
 }

@@ -1,0 +1,30 @@
+//go:build linux && cgo
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	_ "github.com/opencontainers/cgroups/devices" // device rules, registered by import
+	"github.com/opencontainers/runc/libcontainer"
+	_ "github.com/opencontainers/runc/libcontainer/nsenter" // joins namespaces before Go starts
+
+	"longshore.dev/longshore/internal/runtime/runner"
+)
+
+func main() {
+	// The main thread's namespaces are what /proc/PID shows: keep it out of the
+	// work of goroutines that change theirs.
+	runtime.LockOSThread()
+	switch {
+	case len(os.Args) == 2 && os.Args[1] == "init":
+		libcontainer.Init()
+	case len(os.Args) == 3 && os.Args[1] == "shim":
+		os.Exit(runner.Main(os.Args[2]))
+	default:
+		fmt.Fprintln(os.Stderr, "longshore-runner is started by longshore and not by hand")
+		os.Exit(2)
+	}
+}

@@ -1,0 +1,188 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"longshore.dev/longshore/internal/runtime"
+	"longshore.dev/longshore/internal/runtime/cgroup"
+	"longshore.dev/longshore/internal/runtime/shimrpc"
+	"longshore.dev/longshore/internal/runtime/spool"
+)
+
+// Options are what a Runtime needs.
+type Options struct {
+	// StateDir, on disk, keeps records and output; RunDir, best on tmpfs, sockets.
+	// Both are made when missing, 0700, and belong to one Runtime at a time.
+	StateDir, RunDir string
+	// Node names this node's cgroup, /longshore/<Node>: [a-z0-9-]{1,64}, unique on
+	// the machine.
+	Node string
+	// Runner is the path of longshore-runner; empty takes the embedded one.
+	Runner string
+	// Logger receives what an operator should know; nil discards it.
+	Logger *slog.Logger
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// Runtime runs containers; it implements runtime.Runtime.
+type Runtime struct {
+	opts    Options
+	log     *slog.Logger
+	now     func() time.Time
+	runner  string
+	layout  cgroup.Layout
+	watcher *spool.Watcher // nil: readers poll
+	lock    *os.File
+
+	// reapers waits for the goroutines that collect the shims we have started.
+	reapers sync.WaitGroup
+	ctx     context.Context
+	cancel  context.CancelFunc
+
+	mu     sync.Mutex
+	groups map[string]*group
+}
+
+var _ runtime.Runtime = (*Runtime)(nil)
+
+// New takes over the two directories: it finds the shims that run and buries
+// those that died meanwhile. Close releases it.
+func New(ctx context.Context, opts Options) (*Runtime, error) {
+	r := &Runtime{opts: opts, log: opts.Logger, now: opts.Now, groups: map[string]*group{}}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	if os.Geteuid() != 0 {
+		return nil, errors.New("running containers needs root")
+	}
+	if !shimrpc.ValidID(opts.Node) {
+		return nil, fmt.Errorf("node name %q is not of the form [a-z0-9-]{1,64}", opts.Node)
+	}
+	if !filepath.IsAbs(opts.StateDir) || !filepath.IsAbs(opts.RunDir) {
+		return nil, fmt.Errorf("state directory %q and run directory %q must be absolute paths", opts.StateDir, opts.RunDir)
+	}
+	for _, dir := range []string{opts.RunDir, shimrpc.RecordsDir(opts.StateDir), filepath.Join(opts.StateDir, "spool")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make the runtime's directories: %w", err)
+		}
+	}
+	var err error
+	if r.layout, err = cgroup.Detect(); err != nil {
+		return nil, err
+	}
+	if r.runner = opts.Runner; r.runner == "" {
+		if r.runner, err = extract(filepath.Join(opts.StateDir, "bin")); err != nil {
+			return nil, err
+		}
+	}
+	if r.lock, err = tryLock(filepath.Join(opts.RunDir, "lock")); err != nil {
+		return nil, fmt.Errorf("take %s: %w", opts.RunDir, err)
+	}
+	if r.lock == nil {
+		return nil, fmt.Errorf("%s is in use by another longshore", opts.RunDir)
+	}
+	if err := r.layout.Ensure(shimrpc.NodeCgroup(opts.Node)); err != nil {
+		_ = r.lock.Close()
+		return nil, err
+	}
+	if r.watcher, err = spool.NewWatcher(); err != nil {
+		r.log.Warn("output is polled for", "reason", err)
+	}
+	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := r.adopt(ctx); err != nil {
+		_ = r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// adopt settles every container that is not running under a living shim.
+func (r *Runtime) adopt(ctx context.Context) error {
+	records, err := shimrpc.Records(r.opts.StateDir)
+	if err != nil {
+		return err
+	}
+	groups := map[string]bool{}
+	for _, rec := range records {
+		if rec.Phase != runtime.PhaseExited {
+			groups[rec.Group] = true
+		}
+	}
+	entries, err := os.ReadDir(r.opts.RunDir)
+	if err != nil {
+		return fmt.Errorf("list groups: %w", err)
+	}
+	for _, e := range entries {
+		if e.IsDir() && shimrpc.ValidID(e.Name()) {
+			groups[e.Name()] = true
+		}
+	}
+	for name := range groups {
+		if err := r.settle(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle connects to a group's shim, or buries it.
+func (r *Runtime) settle(ctx context.Context, name string) error {
+	_, err := r.shim(ctx, name)
+	if errors.Is(err, errNoShim) {
+		return nil
+	}
+	return err
+}
+
+// Close implements runtime.Runtime.
+func (r *Runtime) Close() error {
+	r.cancel()
+	r.mu.Lock()
+	groups := r.groups
+	r.groups = map[string]*group{}
+	r.mu.Unlock()
+	for _, g := range groups {
+		g.mu.Lock()
+		if g.client != nil {
+			_ = g.client.Close()
+		}
+		g.mu.Unlock()
+	}
+	r.reapers.Wait()
+	if r.watcher != nil {
+		_ = r.watcher.Close()
+	}
+	r.layout.RemoveIfEmpty(shimrpc.NodeCgroup(r.opts.Node))
+	r.layout.RemoveIfEmpty(filepath.Dir(shimrpc.NodeCgroup(r.opts.Node)))
+	return r.lock.Close()
+}
+
+// tryLock locks a file, made when missing; nil when another process has it.
+func tryLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return f, nil
+	}
+	_ = f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("lock %s: %w", path, err)
+}

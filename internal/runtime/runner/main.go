@@ -1,0 +1,67 @@
+//go:build linux && cgo
+
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"longshore.dev/longshore/internal/runtime/shimrpc"
+)
+
+// listenerFD is where native passes the listening socket; the descriptor after
+// it holds the group's lock and is only kept open.
+const listenerFD = 3
+
+// Main runs the shim described by config (a shimrpc.Config in JSON) until its
+// last container is deleted, and returns the process's exit status.
+func Main(config string) int {
+	// The shim does little and there are many of them: trade processor for memory.
+	debug.SetGCPercent(40)
+	debug.SetMemoryLimit(24 << 20)
+	logrus.SetLevel(logrus.WarnLevel)
+	if err := run(config); err != nil {
+		fmt.Fprintln(os.Stderr, "longshore-runner:", err)
+		return 1
+	}
+	return 0
+}
+
+func run(config string) error {
+	var cfg shimrpc.Config
+	if err := json.Unmarshal([]byte(config), &cfg); err != nil {
+		return fmt.Errorf("decode the configuration: %w", err)
+	}
+	if !shimrpc.ValidID(cfg.Group) || !shimrpc.ValidID(cfg.Node) {
+		return fmt.Errorf("group %q or node %q is not an id", cfg.Group, cfg.Node)
+	}
+	// A terminal's or the agent's signals are not for us. They must not be ignored
+	// outright: containers would inherit that.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGTERM)
+	unix.CloseOnExec(listenerFD)
+	unix.CloseOnExec(listenerFD + 1)
+	file := os.NewFile(listenerFD, "listener")
+	listener, err := net.FileListener(file)
+	_ = file.Close()
+	if err != nil {
+		return fmt.Errorf("take the listening socket: %w", err)
+	}
+	unixListener, ok := listener.(*net.UnixListener)
+	if !ok {
+		return fmt.Errorf("the listening socket is a %T", listener)
+	}
+	s, err := newShim(cfg, time.Now)
+	if err != nil {
+		return err
+	}
+	return s.serve(context.Background(), unixListener)
+}

@@ -1,0 +1,241 @@
+//go:build linux && cgo
+
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/cgroups/manager"
+
+	"longshore.dev/longshore/internal/runtime"
+	"longshore.dev/longshore/internal/runtime/cgroup"
+	"longshore.dev/longshore/internal/runtime/oci"
+	"longshore.dev/longshore/internal/runtime/shimrpc"
+)
+
+// shim serves one group.
+type shim struct {
+	cfg    shimrpc.Config
+	layout cgroup.Layout
+	now    func() time.Time
+	host   machine
+
+	createMu sync.Mutex // libcontainer starts one process at a time
+
+	mu         sync.Mutex
+	containers map[string]*container
+	ending     bool
+	end        chan struct{} // closed when the shim is to end
+}
+
+func newShim(cfg shimrpc.Config, now func() time.Time) (*shim, error) {
+	layout, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	return &shim{
+		cfg: cfg, layout: layout, now: now, host: inspect(layout),
+		containers: map[string]*container{}, end: make(chan struct{}),
+	}, nil
+}
+
+// serve answers until the shim is to end.
+func (s *shim) serve(ctx context.Context, listener *net.UnixListener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var connections sync.WaitGroup
+	defer connections.Wait()
+	defer cancel()
+	idle := time.AfterFunc(shimrpc.IdleExit, func() { s.endIfEmpty() })
+	defer idle.Stop()
+	go func() {
+		<-s.end
+		_ = listener.Close()
+	}()
+	for {
+		conn, err := listener.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("accept a connection: %w", err)
+		}
+		connections.Go(func() { _ = shimrpc.Serve(ctx, conn, s.handle) })
+	}
+}
+
+func (s *shim) handle(ctx context.Context, method string, body json.RawMessage) (any, error) {
+	switch method {
+	case shimrpc.MethodCreate:
+		req, err := decode[shimrpc.CreateRequest](body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.create(req.Spec)
+	case shimrpc.MethodSignal:
+		req, err := decode[shimrpc.SignalRequest](body)
+		if err != nil {
+			return nil, err
+		}
+		return s.with(req.ID, func(c *container) (any, error) { return nil, c.signal(req.Signal, req.All) })
+	case shimrpc.MethodExec:
+		req, err := decode[shimrpc.ExecRequest](body)
+		if err != nil {
+			return nil, err
+		}
+		return s.with(req.ID, func(c *container) (any, error) { return c.exec(ctx, req.Spec) })
+	case shimrpc.MethodShutdown:
+		if !s.endIfEmpty() {
+			return nil, errors.New("the shim still has containers")
+		}
+		return nil, nil
+	}
+	req, err := decode[shimrpc.IDRequest](body)
+	if err != nil {
+		return nil, err
+	}
+	switch method {
+	case shimrpc.MethodStart:
+		return s.with(req.ID, func(c *container) (any, error) { return nil, c.start() })
+	case shimrpc.MethodWait:
+		return s.with(req.ID, func(c *container) (any, error) { return c.wait(ctx) })
+	case shimrpc.MethodStatus:
+		return s.with(req.ID, func(c *container) (any, error) { return c.status(), nil })
+	case shimrpc.MethodStats:
+		return s.with(req.ID, func(c *container) (any, error) { return s.layout.Stats(c.cgroup, s.now()) })
+	case shimrpc.MethodDelete:
+		return s.delete(ctx, req.ID)
+	}
+	return nil, fmt.Errorf("unknown method %q", method)
+}
+
+func decode[T any](body json.RawMessage) (T, error) {
+	var v T
+	if err := json.Unmarshal(body, &v); err != nil {
+		return v, fmt.Errorf("decode the request: %w", err)
+	}
+	return v, nil
+}
+
+func (s *shim) with(id string, f func(*container) (any, error)) (any, error) {
+	s.mu.Lock()
+	c := s.containers[id]
+	s.mu.Unlock()
+	if c == nil {
+		return nil, fmt.Errorf("container %s: %w", id, runtime.ErrNotFound)
+	}
+	return f(c)
+}
+
+// create makes one container at a time, and leaves nothing after an error.
+func (s *shim) create(spec runtime.Spec) error {
+	if !shimrpc.ValidID(spec.ID) {
+		return fmt.Errorf("container id %q is not of the form [a-z0-9-]{1,64}", spec.ID)
+	}
+	s.createMu.Lock()
+	defer s.createMu.Unlock()
+	s.mu.Lock()
+	_, taken := s.containers[spec.ID]
+	ending, first := s.ending, len(s.containers) == 0
+	s.mu.Unlock()
+	if ending {
+		return errors.New("the shim is ending")
+	}
+	if taken {
+		return fmt.Errorf("container %s: %w", spec.ID, runtime.ErrAlreadyExists)
+	}
+	if first {
+		if err := s.limitGroup(spec.GroupResources); err != nil {
+			return err
+		}
+	}
+	c, err := s.newContainer(spec)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.containers[spec.ID] = c
+	s.mu.Unlock()
+	return nil
+}
+
+// limitGroup creates the group's cgroup with its limits.
+func (s *shim) limitGroup(r runtime.Resources) error {
+	if r == (runtime.Resources{}) {
+		return nil
+	}
+	limits := &cgroups.Resources{
+		SkipDevices:       true,
+		CpuShares:         r.CPUShares,
+		CpuQuota:          r.CPUQuotaMicros,
+		Memory:            r.MemoryBytes,
+		MemoryReservation: r.ReservationBytes,
+		MemorySwap:        oci.SwapLimit(r, s.host.swapAccounting),
+	}
+	if r.CPUQuotaMicros > 0 {
+		limits.CpuPeriod = 100_000
+	}
+	if r.PIDs > 0 {
+		limits.PidsLimit = &r.PIDs
+	}
+	if s.layout.V2 && r.CPUShares > 0 {
+		limits.CpuWeight = cgroups.ConvertCPUSharesToCgroupV2Value(r.CPUShares)
+	}
+	m, err := manager.New(&cgroups.Cgroup{Path: shimrpc.GroupCgroup(s.cfg.Node, s.cfg.Group), Resources: limits})
+	if err != nil {
+		return fmt.Errorf("prepare the group's cgroup: %w", err)
+	}
+	if err := m.Apply(-1); err != nil {
+		return fmt.Errorf("create the group's cgroup: %w", err)
+	}
+	if err := m.Set(limits); err != nil {
+		return fmt.Errorf("set the group's limits: %w", err)
+	}
+	return nil
+}
+
+// delete removes a container, and ends the shim with its last one.
+func (s *shim) delete(ctx context.Context, id string) (shimrpc.DeleteReply, error) {
+	s.mu.Lock()
+	c := s.containers[id]
+	s.mu.Unlock()
+	if c == nil {
+		return shimrpc.DeleteReply{}, fmt.Errorf("container %s: %w", id, runtime.ErrNotFound)
+	}
+	if err := c.remove(ctx); err != nil {
+		return shimrpc.DeleteReply{}, err
+	}
+	s.mu.Lock()
+	delete(s.containers, id)
+	last := len(s.containers) == 0
+	s.mu.Unlock()
+	if !last {
+		return shimrpc.DeleteReply{}, nil
+	}
+	return shimrpc.DeleteReply{Last: s.endIfEmpty()}, s.layout.Remove(ctx, shimrpc.GroupCgroup(s.cfg.Node, s.cfg.Group))
+}
+
+// endIfEmpty ends the shim unless it has a container or is making one.
+func (s *shim) endIfEmpty() bool {
+	if !s.createMu.TryLock() {
+		return false
+	}
+	defer s.createMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.containers) > 0 {
+		return false
+	}
+	if !s.ending {
+		s.ending = true
+		// Answer the request that led here before the connections end.
+		time.AfterFunc(time.Millisecond, func() { close(s.end) })
+	}
+	return true
+}
