@@ -1,20 +1,25 @@
 package ecs
 
 import (
+	"context"
+	"errors"
+
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 
 	"longshore.dev/longshore/internal/store"
 	"longshore.dev/longshore/internal/wire"
 )
 
+var errNotTheNodes = errors.New("a node may act for its own container instances and tasks only")
+
 // NodeMay tells whether a node's agent may make a call: it may act for its own
-// container instances and their tasks, and for nothing else. The error is an
-// AccessDeniedException.
-func (s *Service) NodeMay(call *wire.Call, action string, input any) error {
-	sc := store.Scope{Account: call.Account, Region: call.Region}
-	node := call.Principal.NodeID
+// container instances and their tasks, and for nothing else. The error is the
+// reason of the refusal.
+func (s *Service) NodeMay(_ context.Context, req *wire.AuthorizationRequest) error {
+	sc := store.Scope{Account: req.Call.Account, Region: req.Call.Region}
+	node := req.Call.Principal.NodeID
 	allowed := false
-	switch in := input.(type) {
+	switch in := req.Input.(type) {
 	case *ecs.RegisterContainerInstanceInput:
 		arn := deref(in.ContainerInstanceArn)
 		allowed = arn == "" || s.ownInstance(sc, node, arn, in.Cluster)
@@ -46,7 +51,7 @@ func (s *Service) NodeMay(call *wire.Call, action string, input any) error {
 	if allowed && node != "" {
 		return nil
 	}
-	return errAccessDenied("User: %s is not authorized to perform: %s because a node may act for its own container instances and tasks only", call.Principal.ARN, action)
+	return errNotTheNodes
 }
 
 func (s *Service) ownInstance(sc store.Scope, node, ref string, cluster *string) bool {

@@ -164,7 +164,6 @@ type Task struct {
 	Ephemeral        int32                      `json:"ephemeral,omitempty"` // GiB
 	Overrides        *types.TaskOverride        `json:"overrides,omitempty"`
 	VPC              *types.AwsVpcConfiguration `json:"vpc,omitempty"`
-	Exec             bool                       `json:"exec,omitempty"`
 	Attributes       []types.Attribute          `json:"attributes,omitempty"`
 	Allocation       Allocation                 `json:"allocation"`
 

@@ -2,28 +2,42 @@ package ecs
 
 import (
 	"context"
+	_ "embed" // operations.txt
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"longshore.dev/longshore/internal/wire"
 )
 
+//go:embed operations.txt
+var operations string
+
 // info describes ECS on the wire.
-var info = wire.ServiceInfo{
-	Name:         "ecs",
-	SigningName:  "ecs",
-	IAMPrefix:    "ecs",
-	Protocols:    []wire.Protocol{wire.AWSJSON11},
-	TargetPrefix: "AmazonEC2ContainerServiceV20141113",
-	APIVersion:   "2014-11-13",
-	LowerCamel:   true,
+func info() wire.ServiceInfo {
+	known := map[string]bool{}
+	for line := range strings.Lines(operations) {
+		name, _, _ := strings.Cut(line, " ")
+		known[name] = true
+	}
+	return wire.ServiceInfo{
+		Name:         "ecs",
+		SigningName:  "ecs",
+		IAMPrefix:    "ecs",
+		Protocols:    []wire.Protocol{wire.AWSJSON11},
+		TargetPrefix: "AmazonEC2ContainerServiceV20141113",
+		APIVersion:   "2014-11-13",
+		LowerCamel:   true,
+		Unions:       []any{(*types.SharingStrategyMemberNvidiaMps)(nil)},
+		Knows:        func(operation string) bool { return known[operation] },
+	}
 }
 
 // Register adds the room's operations to a registry. Each states the resources
 // and condition keys that AWS's service authorization reference lists for it.
 func (s *Service) Register(r *wire.Registry) {
-	w := r.Add(info)
+	w := r.Add(info())
 	s.registerTasks(w)
 	s.registerInstances(w)
 	s.registerAgent(w)

@@ -177,6 +177,9 @@ func checkContainerOverride(c *types.ContainerOverride) error {
 		if r.Type != types.ResourceTypeGpu {
 			return errUnsupported("Container override %s: resource type %s is not supported.", name, clip(string(r.Type)))
 		}
+		if r.SharingStrategy != nil {
+			return errUnsupported("Container override %s: sharingStrategy is not supported.", name)
+		}
 		if n, err := strconv.ParseInt(deref(r.Value), 10, 32); err != nil || n < 1 || n > 1024 {
 			return errInvalidParameter("Container override %s: the number of GPUs is invalid.", name)
 		}

@@ -16,7 +16,7 @@ func (s *Service) taskView(r store.Reader, sc store.Scope, t *Task, tags bool) t
 		AvailabilityZone:  optional(t.Zone), CapacityProviderName: optional(t.CapacityProvider),
 		LaunchType: t.LaunchType, PlatformVersion: optional(t.PlatformVersion), PlatformFamily: optional(t.PlatformFamily),
 		Group: optional(t.Group), StartedBy: optional(t.StartedBy), Cpu: optional(t.CPU), Memory: optional(t.Memory),
-		Overrides: overridesView(t), EnableExecuteCommand: t.Exec, Attributes: t.Attributes,
+		Overrides: overridesView(t), Attributes: t.Attributes,
 		LastStatus: &t.LastStatus, DesiredStatus: &t.DesiredStatus, StopCode: t.StopCode,
 		StoppedReason: optional(t.StoppedReason), Version: t.Version,
 		CreatedAt: &t.CreatedAt, PullStartedAt: optionalTime(t.PullStartedAt), PullStoppedAt: optionalTime(t.PullStoppedAt),
