@@ -1,0 +1,33 @@
+package main
+
+import (
+	"strings"
+
+	"longshore.dev/longshore/internal/control"
+)
+
+type envCommand struct{ dataFlag }
+
+// Run prints shell lines for eval. Older AWS CLIs ignore AWS_ENDPOINT_URL, so a
+// function passes it as an option.
+func (e *envCommand) Run(c *console) error {
+	a, err := control.ReadAccess(e.Data)
+	if err != nil {
+		return err
+	}
+	for _, v := range []struct{ name, value string }{
+		{"AWS_ACCESS_KEY_ID", a.AccessKeyID},
+		{"AWS_SECRET_ACCESS_KEY", a.SecretAccessKey},
+		{"AWS_REGION", a.Region},
+		{"AWS_DEFAULT_REGION", a.Region},
+		{"AWS_ENDPOINT_URL", a.Endpoint},
+	} {
+		c.say("export %s=%s", v.name, quote(v.value))
+	}
+	c.say("unset AWS_SESSION_TOKEN AWS_PROFILE")
+	c.say(`aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }`)
+	return nil
+}
+
+// quote makes one shell word.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

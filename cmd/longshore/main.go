@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"longshore.dev/longshore/internal/control"
+	"longshore.dev/longshore/internal/service/iam"
+)
+
+// version is set by the build.
+var version = "dev"
+
+// cli is the command line.
+type cli struct {
+	Config kong.ConfigFlag `help:"JSON file with values for the flags below." env:"LONGSHORE_CONFIG" placeholder:"FILE"`
+
+	Up      upCommand      `cmd:"" help:"Run a server and one node on this machine, in the foreground."`
+	Server  serverCommand  `cmd:"" help:"Run the server only."`
+	Agent   agentCommand   `cmd:"" help:"Run a node that joins a server."`
+	Env     envCommand     `cmd:"" help:"Print the shell lines that point AWS's tools at this machine's server."`
+	Image   imageCommand   `cmd:"" help:"Import and list this node's images."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// dataFlag names the data directory, for every command.
+type dataFlag struct {
+	Data string `help:"Directory that holds all state." env:"LONGSHORE_DATA" default:"${data}" placeholder:"DIR" type:"path"`
+}
+
+// baseFlags are common to the long-running commands.
+type baseFlags struct {
+	dataFlag
+	Region   string `help:"Region to stand for." env:"LONGSHORE_REGION" default:"us-east-1"`
+	LogLevel string `help:"debug, info, warn or error." env:"LONGSHORE_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error"`
+}
+
+// serverFlags configure a server.
+type serverFlags struct {
+	Listen        string   `help:"Address of the API." env:"LONGSHORE_LISTEN" default:"127.0.0.1:4566" placeholder:"ADDR"`
+	Account       string   `help:"Account id to stand for." env:"LONGSHORE_ACCOUNT" default:"000000000000"`
+	EtcdEndpoints []string `help:"Existing etcd cluster to keep state in, instead of an embedded member." env:"LONGSHORE_ETCD_ENDPOINTS" placeholder:"URL"`
+	EtcdCA        string   `name:"etcd-ca" help:"PEM file of the etcd cluster's CA." env:"LONGSHORE_ETCD_CA" type:"path" placeholder:"FILE"`
+	EtcdCert      string   `help:"PEM file of the client certificate for etcd." env:"LONGSHORE_ETCD_CERT" type:"path" placeholder:"FILE"`
+	EtcdKey       string   `help:"PEM file of the client key for etcd." env:"LONGSHORE_ETCD_KEY" type:"path" placeholder:"FILE"`
+	EtcdUsername  string   `help:"User name for etcd." env:"LONGSHORE_ETCD_USERNAME" placeholder:"NAME"`
+	EtcdPrefix    string   `help:"Prefix of all keys in etcd, so that installations can share a cluster." env:"LONGSHORE_ETCD_PREFIX" placeholder:"PREFIX"`
+}
+
+func (f *serverFlags) config(base *baseFlags, log *slog.Logger) control.Config {
+	return control.Config{
+		DataDir: base.Data, Listen: f.Listen, Region: base.Region, Account: f.Account, Log: log,
+		Etcd: control.Etcd{
+			Endpoints: f.EtcdEndpoints, CAFile: f.EtcdCA, CertFile: f.EtcdCert, KeyFile: f.EtcdKey,
+			Username: f.EtcdUsername, Password: os.Getenv("LONGSHORE_ETCD_PASSWORD"), Prefix: f.EtcdPrefix,
+		},
+		Root: iam.AccessKey{ID: os.Getenv("LONGSHORE_ROOT_ACCESS_KEY_ID"), Secret: os.Getenv("LONGSHORE_ROOT_SECRET_ACCESS_KEY")},
+	}
+}
+
+// console is where a command speaks to its user.
+type console struct {
+	out, err io.Writer
+}
+
+func (c *console) say(format string, args ...any) { fmt.Fprintf(c.out, format+"\n", args...) }
+
+// logger writes to the error stream at the given level.
+func (c *console) logger(level string) *slog.Logger {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		l = slog.LevelWarn
+	}
+	return slog.New(slog.NewTextHandler(c.err, &slog.HandlerOptions{Level: l}))
+}
+
+// defaultData is where state lives when nobody says otherwise.
+func defaultData() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/longshore"
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "share", "longshore")
+	}
+	return "longshore-data"
+}
+
+type versionCommand struct{}
+
+func (versionCommand) Run(c *console) error {
+	c.say("longshore %s", version)
+	return nil
+}
+
+type serverCommand struct {
+	baseFlags
+	serverFlags
+}
+
+// Run serves until the process is told to end.
+func (s *serverCommand) Run(ctx context.Context, c *console) error {
+	server, err := control.Open(ctx, s.config(&s.baseFlags, c.logger(s.LogLevel)))
+	if err != nil {
+		return err
+	}
+	c.say("API endpoint  %s (account %s, region %s)", server.Endpoint(), s.Account, s.Region)
+	return server.Run(ctx)
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var app cli
+	parser := kong.Must(&app,
+		kong.Name("longshore"), kong.Description("Amazon ECS and the services around it, self-hosted."),
+		kong.Configuration(kong.JSON), kong.UsageOnError(), kong.Vars{"data": defaultData()},
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(&console{out: os.Stdout, err: os.Stderr}),
+	)
+	command, err := parser.Parse(os.Args[1:])
+	parser.FatalIfErrorf(err)
+	if err := command.Run(); err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "longshore:", err)
+		os.Exit(1)
+	}
+}

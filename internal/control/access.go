@@ -1,0 +1,70 @@
+package control
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"longshore.dev/longshore/internal/seal"
+	"longshore.dev/longshore/internal/service/iam"
+)
+
+// Access is how this machine's owner reaches a server: what `longshore env`
+// prints. It is kept sealed in the data directory.
+type Access struct {
+	Endpoint        string `json:"endpoint"`
+	Region          string `json:"region"`
+	Account         string `json:"account"`
+	AccessKeyID     string `json:"accessKeyId"`
+	SecretAccessKey string `json:"secretAccessKey"`
+}
+
+const accessContext = "control/access"
+
+func accessPath(dataDir string) string  { return filepath.Join(dataDir, "access.sealed") }
+func rootKeyPath(dataDir string) string { return filepath.Join(dataDir, "root.key") }
+
+func writeAccess(dataDir string, sealer *seal.Sealer, a Access) error {
+	raw, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	sealed, err := sealer.Seal(accessContext, raw)
+	if err != nil {
+		return fmt.Errorf("seal the access file: %w", err)
+	}
+	if err := writeFile(accessPath(dataDir), sealed); err != nil {
+		return fmt.Errorf("write the access file: %w", err)
+	}
+	return nil
+}
+
+// ReadAccess opens what the server of a data directory last wrote.
+func ReadAccess(dataDir string) (Access, error) {
+	sealed, err := os.ReadFile(accessPath(dataDir))
+	if missing(err) {
+		return Access{}, fmt.Errorf("%s holds no Longshore server: start one with `longshore up --data %s`, or name its directory with --data", dataDir, dataDir)
+	}
+	if err != nil {
+		return Access{}, fmt.Errorf("read the access file: %w", err)
+	}
+	sealer, err := seal.OpenFile(rootKeyPath(dataDir))
+	if err != nil {
+		return Access{}, err
+	}
+	raw, err := sealer.Open(accessContext, sealed)
+	if err != nil {
+		return Access{}, fmt.Errorf("open the access file: %w", err)
+	}
+	var a Access
+	if err := json.Unmarshal(raw, &a); err != nil {
+		return Access{}, fmt.Errorf("read the access file: %w", err)
+	}
+	return a, nil
+}
+
+// Key returns the access key of the access.
+func (a Access) Key() iam.AccessKey {
+	return iam.AccessKey{ID: a.AccessKeyID, Secret: a.SecretAccessKey}
+}

@@ -1,0 +1,109 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"longshore.dev/longshore/internal/service/iam"
+)
+
+// Config is what a server is started with.
+type Config struct {
+	// DataDir holds the store, bulk data, the root key and the audit log.
+	DataDir string
+	// Listen is the API's address, "127.0.0.1:4566".
+	Listen string
+	// Region and Account that the server stands for.
+	Region  string
+	Account string
+	// Etcd names an existing cluster; without endpoints a member is embedded.
+	Etcd Etcd
+	// Root is the root user's access key; empty keeps or draws one.
+	Root iam.AccessKey
+	Log  *slog.Logger
+}
+
+// Etcd is how an existing etcd cluster is reached.
+type Etcd struct {
+	Endpoints                 []string
+	CAFile, CertFile, KeyFile string
+	Username, Password        string
+	Prefix                    string
+}
+
+var (
+	accountPattern = regexp.MustCompile(`^\d{12}$`)
+	regionPattern  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d$`)
+)
+
+func (c *Config) check() error {
+	switch {
+	case c.DataDir == "":
+		return errors.New("no data directory: give one with --data")
+	case !accountPattern.MatchString(c.Account):
+		return fmt.Errorf("account %q is not an AWS account id: give 12 digits with --account", c.Account)
+	case !regionPattern.MatchString(c.Region):
+		return fmt.Errorf("region %q does not look like an AWS region such as us-east-1: give one with --region", c.Region)
+	}
+	return nil
+}
+
+// prepareDir makes the data directory, and refuses one that others may enter.
+func prepareDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		if err := os.Chmod(dir, 0o700); err != nil {
+			return fmt.Errorf("data directory %s is open to other users and can't be closed to them: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w: stop what uses the address, or choose another with --listen", address, err)
+	}
+	return l, nil
+}
+
+// endpointURL is where this machine reaches a listener.
+func endpointURL(address net.Addr) string {
+	host, port, err := net.SplitHostPort(address.String())
+	if err != nil {
+		return "http://" + address.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// writeFile replaces a file that only its owner may read, whole or not at all.
+func writeFile(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	return err
+}
+
+func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

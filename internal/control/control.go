@@ -1,0 +1,231 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"longshore.dev/longshore/internal/acs"
+	"longshore.dev/longshore/internal/bulk/pebblebulk"
+	"longshore.dev/longshore/internal/seal"
+	"longshore.dev/longshore/internal/service/ecs"
+	"longshore.dev/longshore/internal/service/iam"
+	"longshore.dev/longshore/internal/service/logs"
+	"longshore.dev/longshore/internal/service/sts"
+	"longshore.dev/longshore/internal/store"
+	"longshore.dev/longshore/internal/store/etcdkv"
+	"longshore.dev/longshore/internal/wire"
+	"longshore.dev/longshore/internal/wire/constraint"
+)
+
+// drainTimeout is how long a stopping server waits for calls under way.
+const drainTimeout = 10 * time.Second
+
+// Server is one control plane: the API, the rooms and their loops.
+type Server struct {
+	config   Config
+	log      *slog.Logger
+	listener net.Listener
+	access   Access
+
+	kv    *etcdkv.KV
+	db    *store.DB
+	bulk  *pebblebulk.DB
+	audit *os.File
+
+	iam  *iam.Service
+	ecs  *ecs.Service
+	logs *logs.Service
+
+	api      *wire.Server
+	sessions *acs.Server
+}
+
+// newID returns 32 random lower-case hex digits.
+func newID() string {
+	id := uuid.New()
+	return fmt.Sprintf("%x", id[:])
+}
+
+// Open brings a server up to the point where it can serve: it listens, its store
+// is loaded and its rooms are built. Run or Close must follow.
+func Open(ctx context.Context, config Config) (s *Server, err error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	if err := prepareDir(config.DataDir); err != nil {
+		return nil, err
+	}
+	s = &Server{config: config, log: config.Log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	sealer, err := seal.OpenFile(rootKeyPath(config.DataDir))
+	if err != nil {
+		return nil, err
+	}
+	if s.kv, err = openKV(ctx, &config); err != nil {
+		return nil, err
+	}
+	if s.listener, err = listen(config.Listen); err != nil {
+		return nil, err
+	}
+	if s.bulk, err = pebblebulk.Open(filepath.Join(config.DataDir, "bulk"), pebblebulk.Options{Log: s.log}); err != nil {
+		return nil, err
+	}
+	if err := s.build(sealer); err != nil {
+		return nil, err
+	}
+	if err := s.db.Start(ctx); err != nil {
+		return nil, err
+	}
+	return s, s.ensureAccess(ctx, sealer)
+}
+
+func openKV(ctx context.Context, c *Config) (*etcdkv.KV, error) {
+	if len(c.Etcd.Endpoints) == 0 {
+		return etcdkv.OpenEmbedded(ctx, etcdkv.Embedded{Dir: filepath.Join(c.DataDir, "etcd"), Log: c.Log, Now: time.Now})
+	}
+	return etcdkv.OpenRemote(ctx, etcdkv.Remote{
+		Endpoints: c.Etcd.Endpoints, CAFile: c.Etcd.CAFile, CertFile: c.Etcd.CertFile, KeyFile: c.Etcd.KeyFile,
+		Username: c.Etcd.Username, Password: c.Etcd.Password, Prefix: c.Etcd.Prefix,
+	})
+}
+
+// build makes the rooms and wires what one needs of another.
+func (s *Server) build(sealer *seal.Sealer) (err error) {
+	s.db = store.New(s.kv, store.Options{Log: s.log})
+	s.iam = iam.New(iam.Deps{DB: s.db, Sealer: sealer, Now: time.Now})
+	s.logs = logs.New(logs.Deps{DB: s.db, Events: s.bulk.Logs(), Now: time.Now, NewID: newID, Log: s.log})
+	s.ecs, err = ecs.New(ecs.Deps{
+		DB: s.db, History: s.bulk.History(), Now: time.Now, NewID: newID, Log: s.log, Endpoint: s.Endpoint(),
+	})
+	if err != nil {
+		return err
+	}
+	if s.audit, err = os.OpenFile(filepath.Join(s.config.DataDir, "audit.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		return fmt.Errorf("open the audit log: %w", err)
+	}
+	registry := wire.NewRegistry(wire.Chain{
+		Credentials: s.iam, Constraints: constraint.Check,
+		Authorizer: &iam.Authorizer{Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}},
+		Auditor:    wire.NewAuditor(slog.New(slog.NewJSONHandler(s.audit, nil))),
+		Now:        time.Now, NewID: uuid.NewString, Log: s.log,
+	})
+	sts.New().Register(registry)
+	s.ecs.Register(registry)
+	s.logs.Register(registry)
+	s.api = wire.NewServer(registry)
+	s.sessions = acs.NewServer(s.ecs, s.authenticate, time.Now, newID, s.log)
+	s.api.HandleInternal("GET /_longshore/acs/ws", http.HandlerFunc(s.sessions.ServeACS))
+	s.api.HandleInternal("GET /_longshore/tcs/ws", http.HandlerFunc(s.sessions.ServeTCS))
+	return nil
+}
+
+// authenticate verifies an agent's websocket handshake or signed frame.
+func (s *Server) authenticate(r *http.Request, body []byte) (wire.Principal, string, error) {
+	principal, signature, err := s.api.Authenticate(r, body)
+	if err != nil {
+		return wire.Principal{}, "", err
+	}
+	if signature.Service != "ecs" {
+		return wire.Principal{}, "", wire.Errorf("InvalidSignatureException", "the signature is for the service %q, not ecs", signature.Service)
+	}
+	return principal, signature.Region, nil
+}
+
+// ensureAccess makes sure that there is a root key, and leaves on disk how this
+// machine's owner reaches the server.
+func (s *Server) ensureAccess(ctx context.Context, sealer *seal.Sealer) error {
+	root, err := s.iam.EnsureRoot(ctx, s.config.Account, s.config.Root)
+	if err != nil {
+		return err
+	}
+	s.access = Access{
+		Endpoint: s.Endpoint(), Region: s.config.Region, Account: s.config.Account,
+		AccessKeyID: root.ID, SecretAccessKey: root.Secret,
+	}
+	return writeAccess(s.config.DataDir, sealer, s.access)
+}
+
+// Endpoint is the API's base URL on this machine.
+func (s *Server) Endpoint() string { return endpointURL(s.listener.Addr()) }
+
+// Access is how the server's owner reaches it.
+func (s *Server) Access() Access { return s.access }
+
+// AddNode makes a node known, with what it may serve, and returns its access key.
+func (s *Server) AddNode(ctx context.Context, id string, all, fargate bool) (iam.AccessKey, error) {
+	if err := s.ecs.PutNode(ctx, s.config.Account, s.config.Region, id, all, fargate); err != nil {
+		return iam.AccessKey{}, err
+	}
+	return s.iam.EnsureNode(ctx, s.config.Account, id)
+}
+
+// Run serves until ctx ends or a part dies, and then closes everything.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	server := wire.NewHTTPServer(s.api)
+	group.Go(func() error {
+		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("the API stopped serving: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		defer cancel()
+		s.sessions.Close()
+		if err := server.Shutdown(drain); err != nil {
+			return errors.Join(err, server.Close())
+		}
+		return nil
+	})
+	group.Go(func() error { return s.ecs.Run(ctx) })
+	group.Go(func() error { return s.logs.Run(ctx) })
+	group.Go(func() error {
+		select {
+		case <-s.kv.Stopped():
+			return fmt.Errorf("the store stopped: %w", s.kv.Err())
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	return errors.Join(group.Wait(), s.Close())
+}
+
+// Close releases what Open took, in reverse. It may be called twice.
+func (s *Server) Close() error {
+	var errs []error
+	if s.listener != nil {
+		if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.bulk != nil {
+		errs = append(errs, s.bulk.Close())
+	}
+	if s.kv != nil {
+		errs = append(errs, s.kv.Close())
+	}
+	if s.audit != nil {
+		errs = append(errs, s.audit.Close())
+	}
+	s.listener, s.db, s.bulk, s.kv, s.audit = nil, nil, nil, nil, nil
+	return errors.Join(errs...)
+}

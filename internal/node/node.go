@@ -1,0 +1,205 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"longshore.dev/longshore/internal/agent"
+	"longshore.dev/longshore/internal/image"
+	"longshore.dev/longshore/internal/network"
+	"longshore.dev/longshore/internal/runtime/native"
+	"longshore.dev/longshore/internal/wire/sigv4"
+)
+
+// Options are what a node is started with.
+type Options struct {
+	// DataDir holds what survives a reboot; the node's part is in its folder "node".
+	DataDir               string
+	Cluster, Region, Zone string
+	// Endpoint is the control plane's base URL.
+	Endpoint                     string
+	AccessKeyID, SecretAccessKey string
+	// Universal offers the node to every cluster, Fargate to FARGATE tasks; the
+	// control plane must allow it.
+	Universal, Fargate bool
+	// ENISubnets are the subnets that awsvpc tasks have their addresses in.
+	ENISubnets []netip.Prefix
+	Version    string
+	Log        *slog.Logger
+}
+
+// Node is a machine's node.
+type Node struct {
+	options Options
+	runDir  string
+
+	images   *image.Local
+	networks *network.Linux
+	runtime  *native.Runtime
+	agent    *agent.Agent
+}
+
+// LocalID returns the id of the node with this data directory, drawn once.
+func LocalID(dataDir string) (string, error) {
+	path := filepath.Join(dataDir, "node", "id")
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		return strings.TrimSpace(string(raw)), nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read the node's id: %w", err)
+	}
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("draw the node's id: %w", err)
+	}
+	id := hex.EncodeToString(b[:])
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", fmt.Errorf("make the node's directory: %w", err)
+	}
+	if err := os.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("write the node's id: %w", err)
+	}
+	return id, nil
+}
+
+// nameOf is the name that everything of the node on this machine carries (links,
+// tables, cgroups): nodes with different data directories never meet.
+func nameOf(dataDir string) string {
+	sum := sha256.Sum256([]byte(filepath.Clean(dataDir)))
+	return hex.EncodeToString(sum[:4])
+}
+
+// runDirOf is where what a reboot ends is kept.
+func runDirOf(dataDir string) string { return filepath.Join("/run/longshore", nameOf(dataDir)) }
+
+func imageOptions(dataDir string, log *slog.Logger) image.Options {
+	return image.Options{Root: filepath.Join(dataDir, "node", "images"), Log: log}
+}
+
+// Open opens the node's parts; what ran before is found again. Run or Close must follow.
+func Open(ctx context.Context, o Options) (n *Node, err error) {
+	if o.DataDir, err = filepath.Abs(o.DataDir); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	n = &Node{options: o, runDir: runDirOf(o.DataDir)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if err := prepareRunDir(n.runDir); err != nil {
+		return nil, err
+	}
+	dir, name := filepath.Join(o.DataDir, "node"), nameOf(o.DataDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the node's directory: %w", err)
+	}
+	// The three parts wait on different things (bolt, netlink, shims): side by side.
+	var parts errgroup.Group
+	parts.Go(func() (err error) {
+		if n.images, err = image.Open(imageOptions(o.DataDir, o.Log)); err != nil {
+			return err
+		}
+		return n.images.EnsureSample(ctx)
+	})
+	parts.Go(func() (err error) {
+		n.networks, err = network.New(network.Options{
+			Node: name, StateDir: filepath.Join(dir, "network"), RunDir: filepath.Join(n.runDir, "network"),
+			ENISubnets: o.ENISubnets, Log: o.Log,
+		})
+		return err
+	})
+	parts.Go(func() (err error) {
+		n.runtime, err = native.New(ctx, native.Options{
+			StateDir: filepath.Join(dir, "runtime"), RunDir: filepath.Join(n.runDir, "runtime"), Node: name, Logger: o.Log,
+		})
+		return err
+	})
+	if err := parts.Wait(); err != nil {
+		return nil, err
+	}
+	n.agent, err = agent.New(n.agentOptions(dir))
+	return n, err
+}
+
+func (n *Node) agentOptions(dir string) agent.Options {
+	o := n.options
+	attributes := map[string]string{}
+	if o.Universal {
+		attributes["longshore.universal"] = "true"
+	}
+	if o.Fargate {
+		attributes["longshore.fargate"] = "true"
+	}
+	credentials := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: o.AccessKeyID, SecretAccessKey: o.SecretAccessKey, Source: "longshore node"}, nil
+	})
+	transport := &http.Transport{MaxIdleConns: 128, MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second}
+	client := &http.Client{Transport: transport, Timeout: time.Minute}
+	return agent.Options{
+		DataDir: dir, Cluster: o.Cluster, Region: o.Region, Zone: o.Zone, Attributes: attributes, Version: o.Version,
+		Images: n.images, Networks: n.networks, Runtime: n.runtime,
+		Logs: &logDrivers{
+			region: o.Region,
+			client: cloudwatchlogs.New(cloudwatchlogs.Options{Region: o.Region, BaseEndpoint: aws.String(o.Endpoint), Credentials: credentials, HTTPClient: client}),
+			log:    o.Log,
+		},
+		Control: ecs.New(ecs.Options{Region: o.Region, BaseEndpoint: aws.String(o.Endpoint), Credentials: credentials, HTTPClient: client}),
+		Sign: func(r *http.Request, payload []byte) error {
+			return sigv4.Sign(r, sigv4.Credentials{AccessKeyID: o.AccessKeyID, SecretAccessKey: o.SecretAccessKey},
+				o.Region, "ecs", sigv4.Hash(payload), time.Now())
+		},
+		// Websockets outlive any request timeout.
+		HTTPClient: &http.Client{Transport: transport},
+		Now:        time.Now, NewID: uuid.NewString, Log: o.Log,
+	}
+}
+
+// Run is the node's life until ctx ends. Containers run on.
+func (n *Node) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return n.agent.Run(ctx) })
+	group.Go(func() error { return n.serveLocal(ctx) })
+	return errors.Join(group.Wait(), n.Close())
+}
+
+// StopTasks stops every task, and returns when the control plane knows it.
+func (n *Node) StopTasks(ctx context.Context) error { return n.agent.StopTasks(ctx) }
+
+// Close releases what Open took. What the node's tasks share on the machine goes
+// with the last of them.
+func (n *Node) Close() error {
+	var errs []error
+	if n.networks != nil {
+		if sandboxes, err := n.networks.Sandboxes(context.Background()); err == nil && len(sandboxes) == 0 {
+			errs = append(errs, n.networks.Destroy(context.Background()))
+		}
+		errs = append(errs, n.networks.Close())
+	}
+	if n.runtime != nil {
+		errs = append(errs, n.runtime.Close())
+	}
+	if n.images != nil {
+		errs = append(errs, n.images.Close())
+	}
+	n.networks, n.runtime, n.images = nil, nil, nil
+	return errors.Join(errs...)
+}
