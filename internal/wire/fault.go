@@ -112,6 +112,12 @@ func (x *exchange) apiFault(api smithy.APIError) *fault {
 	if own, ok := api.(*Error); ok && own.Status != 0 {
 		f.status = own.Status
 	}
+	if f.code == "AccessDeniedException" && x.protocol == RestJSON1 {
+		f.status = http.StatusForbidden
+	}
+	if q, ok := queryCode(f.code); ok && x.protocol == AWSQuery {
+		f.code, f.status = q.Code, q.Status
+	}
 	if t := reflect.TypeOf(api); isException(t) {
 		f.shape, f.members = t.Elem().Name(), api
 	}
@@ -127,6 +133,19 @@ func (x *exchange) apiFault(api smithy.APIError) *fault {
 		}
 	}
 	return f
+}
+
+// queryCode returns what awsQuery calls an error that is common to all services.
+func queryCode(code string) (ErrorCode, bool) {
+	switch code {
+	case "AccessDeniedException":
+		return ErrorCode{"AccessDenied", http.StatusForbidden}, true
+	case "ThrottlingException":
+		return ErrorCode{"Throttling", http.StatusBadRequest}, true
+	case "ValidationException":
+		return ErrorCode{"ValidationError", http.StatusBadRequest}, true
+	}
+	return ErrorCode{}, false
 }
 
 // isException tells the SDK's modelled exceptions.

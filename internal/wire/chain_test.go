@@ -1,0 +1,183 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+)
+
+// steps notes which links a call reached.
+type steps struct {
+	allow
+	took []string
+}
+
+func (s *steps) Authorize(ctx context.Context, req *AuthorizationRequest) error {
+	s.took = append(s.took, "authorise "+req.Action+" "+strings.Join(req.Resources, ","))
+	return s.allow.Authorize(ctx, req)
+}
+
+func (s *steps) Admit(context.Context, *Call) error {
+	s.took = append(s.took, "throttle")
+	return nil
+}
+
+func (s *steps) Record(_ context.Context, _ *Call, resources []string, err error) {
+	s.took = append(s.took, "audit "+strings.Join(resources, ",")+" "+codeOf(err))
+}
+
+func stepFixture(t *testing.T, s *steps) (*Registry, *Service) {
+	t.Helper()
+	chain := testChain(t.Output())
+	chain.Authorizer, chain.Throttler, chain.Auditor = s, s, s
+	chain.Constraints = func(service, operation string, in any, present func(string) bool) error {
+		s.took = append(s.took, "constrain "+service+" "+operation)
+		if aws.ToString(in.(*ecs.StopTaskInput).Task) == "" {
+			return Errorf("InvalidParameterException", "task is required")
+		}
+		return nil
+	}
+	reg := NewRegistry(chain)
+	return reg, reg.Add(peers()[0].info)
+}
+
+func TestEveryCallPassesTheChainInOrder(t *testing.T) {
+	tests := []struct {
+		name, task, deny string
+		want             string
+	}{
+		{"admitted", "t", "", "constrain ecs StopTask|authorise ecs:StopTask t|throttle|run|audit t "},
+		{"invalid", "", "", "constrain ecs StopTask|audit  InvalidParameterException"},
+		{"denied", "t", "ecs:StopTask", "constrain ecs StopTask|authorise ecs:StopTask t|audit t AccessDeniedException"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &steps{allow: allow{deny: tt.deny}}
+			reg, service := stepFixture(t, s)
+			Handle(service, Operation[ecs.StopTaskInput]{
+				Name:      "StopTask",
+				Resources: func(_ context.Context, in *ecs.StopTaskInput) []string { return []string{*in.Task} },
+			}, func(ctx context.Context, _ *ecs.StopTaskInput) (*ecs.StopTaskOutput, error) {
+				s.took = append(s.took, "run")
+				if c := CallFrom(ctx); c.Principal.Kind != PrincipalService || c.Account != testAccount || c.Region != "r" {
+					t.Errorf("call %+v", c)
+				}
+				return nil, nil
+			})
+			out, err := Invoke[ecs.StopTaskInput, ecs.StopTaskOutput](t.Context(), reg, Principal{Kind: PrincipalService},
+				testAccount, "r", "ecs", "StopTask", &ecs.StopTaskInput{Task: &tt.task})
+			if got := strings.Join(s.took, "|"); got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+			if (out != nil) != (err == nil) {
+				t.Errorf("output %v with error %v", out, err)
+			}
+		})
+	}
+}
+
+func TestReadOnlyOperationsAreNotAudited(t *testing.T) {
+	s := &steps{}
+	reg, service := stepFixture(t, s)
+	Handle(service, Operation[ecs.StopTaskInput]{Name: "StopTask", ReadOnly: true},
+		func(context.Context, *ecs.StopTaskInput) (*ecs.StopTaskOutput, error) { return nil, nil })
+	if _, err := Invoke[ecs.StopTaskInput, ecs.StopTaskOutput](t.Context(), reg, Principal{}, "", "", "ecs", "StopTask",
+		&ecs.StopTaskInput{Task: aws.String("t")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(s.took, "|"); strings.Contains(got, "audit") || !strings.Contains(got, "authorise ecs:StopTask *") {
+		t.Error(got)
+	}
+}
+
+func TestPresenceReachesConstraints(t *testing.T) {
+	f := newFixture(t, func(c *Chain) {
+		c.Constraints = func(_, _ string, _ any, present func(string) bool) error {
+			if present == nil || present("task") {
+				return errors.New("present must answer for zero scalars alone")
+			}
+			return nil
+		}
+	})
+	if status, body, _ := f.json(t, ecsTarget+"StopTask", `{"task":"t"}`); status != 200 {
+		t.Error(status, body)
+	}
+}
+
+func TestMistakesInWiringPanic(t *testing.T) {
+	run := func(context.Context, *ecs.CreateServiceInput) (*ecs.CreateServiceOutput, error) { return nil, nil }
+	tests := map[string]struct {
+		wire func(*Registry)
+		want string
+	}{
+		"an operation twice": {func(r *Registry) {
+			s := r.Add(peers()[0].info)
+			Handle(s, Operation[ecs.CreateServiceInput]{Name: "CreateService"}, run)
+			Handle(s, Operation[ecs.CreateServiceInput]{Name: "CreateService"}, run)
+		}, "twice"},
+		"a union missing": {func(r *Registry) {
+			s := r.Add(ServiceInfo{Name: "ecs", Protocols: []Protocol{AWSJSON11}, NewDocument: func(any) any { return nil }})
+			Handle(s, Operation[ecs.CreateServiceInput]{Name: "CreateService"}, run)
+		}, "no variant of the union"},
+		"a service twice": {func(r *Registry) {
+			r.Add(ServiceInfo{Name: "ecs", Protocols: []Protocol{AWSJSON11}})
+			r.Add(ServiceInfo{Name: "ecs", Protocols: []Protocol{AWSJSON11}})
+		}, "both claim"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if p, _ := recover().(string); !strings.Contains(p, tt.want) {
+					t.Errorf("panic %q, want %q", p, tt.want)
+				}
+			}()
+			tt.wire(NewRegistry(testChain(t.Output())))
+		})
+	}
+}
+
+func TestTokenBuckets(t *testing.T) {
+	b := NewTokenBuckets(DefaultRate(), map[string]Rate{"ecs:RunTask": {PerSecond: 1, Burst: 2}})
+	at := time.Unix(1e9, 0)
+	admit := func(account string, after time.Duration) bool {
+		return b.Admit(t.Context(), &Call{Account: account, Service: "ecs", Operation: "RunTask", Time: at.Add(after)}) == nil
+	}
+	for i, want := range []bool{true, true, false} {
+		if got := admit("a", 0); got != want {
+			t.Errorf("call %d: admitted %v", i, got)
+		}
+	}
+	if !admit("b", 0) {
+		t.Error("one account's calls cost another's tokens")
+	}
+	if admit("a", 900*time.Millisecond) || !admit("a", 1100*time.Millisecond) {
+		t.Error("tokens must come back at one a second")
+	}
+	if err := b.Admit(t.Context(), &Call{Account: "a", Service: "ecs", Operation: "RunTask", Time: at}); codeOf(err) != "ThrottlingException" {
+		t.Error(err)
+	}
+}
+
+func TestAuditLine(t *testing.T) {
+	var buf bytes.Buffer
+	a := NewLogAuditor(slog.New(slog.NewJSONHandler(&buf, nil)))
+	c := &Call{RequestID: "id", Account: "1", Region: "r", Service: "ecs", Operation: "RunTask", SourceIP: "10.0.0.1",
+		Principal: Principal{ARN: "arn:root", Kind: PrincipalRoot, AccessKeyID: "AKID"}}
+	a.Record(t.Context(), c, []string{"arn:x"}, errors.New("a secret"))
+	line := buf.String()
+	for _, want := range []string{`"action":"ecs:RunTask"`, `"principal":"arn:root"`, `"source":"10.0.0.1"`, `"resources":["arn:x"]`, `"result":"InternalFailure"`} {
+		if !strings.Contains(line, want) {
+			t.Errorf("%s lacks %s", line, want)
+		}
+	}
+	if strings.Contains(line, "a secret") {
+		t.Error("the audit log tells an internal error's text")
+	}
+}
