@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,7 +15,6 @@ import (
 	"github.com/aws/smithy-go"
 
 	"longshore.dev/longshore/internal/acs"
-	"longshore.dev/longshore/internal/bulk"
 	"longshore.dev/longshore/internal/store"
 	"longshore.dev/longshore/internal/store/memkv"
 	"longshore.dev/longshore/internal/wire"
@@ -244,24 +244,19 @@ func wantError(t testing.TB, err error, code, message string) {
 	}
 }
 
-var _ bulk.History = (*memoryHistory)(nil)
+// smallVPC has subnets of 28 addresses or so, so that tests can exhaust one.
+var smallVPC = VPC{CIDR: netip.MustParsePrefix("10.9.0.0/24"), Zones: []string{"a", "b", "c", "d", "e", "f", "g", "h"}}
 
-// memoryHistory keeps history in a map.
-type memoryHistory struct{ records map[string]bulk.HistoryRecord }
-
-func (m *memoryHistory) Put(_ context.Context, records []bulk.HistoryRecord) error {
-	for _, r := range records {
-		m.records[r.Account+r.Region+r.Kind+r.ID] = r
-	}
-	return nil
-}
-
-func (m *memoryHistory) Get(_ context.Context, account, region, kind, id string) (bulk.HistoryRecord, error) {
-	r, ok := m.records[account+region+kind+id]
+// assignments are what a node's agent is told.
+func (r *room) assignments(node string) []acs.Assignment {
+	r.t.Helper()
+	n, ok := r.node(r.db.Snapshot(), testScope, node)
 	if !ok {
-		return r, errors.New("no such record")
+		r.t.Fatalf("node %s is unknown", node)
 	}
-	return r, nil
+	list, err := r.Assignments(context.Background(), r.session(node, instanceARN(testScope, n.HomeCluster, n.HomeInstance)))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return list
 }
-
-func (m *memoryHistory) Trim(context.Context, string, string, string, time.Time) error { return nil }
