@@ -59,7 +59,7 @@ func retryable(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, errRefused) {
 		return false
 	}
-	if kindOf(err) != ErrUnavailable {
+	if _, ok := errors.AsType[errStorage](err); ok || kindOf(err) != ErrUnavailable {
 		return false
 	}
 	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {

@@ -23,7 +23,7 @@ const maxImported = 256
 func (s *Local) Import(ctx context.Context, r io.Reader) ([]Image, error) {
 	ctx, cancel := s.context(ctx)
 	defer cancel()
-	ctx, done, err := s.lease(ctx, "import")
+	ctx, done, err := s.lease(ctx, "import "+s.opts.NewID())
 	if err != nil {
 		return nil, err
 	}

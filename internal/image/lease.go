@@ -20,10 +20,16 @@ const (
 
 // lease begins work that must not be collected before it is done: everything made
 // with the returned context is held. It takes over what earlier attempts at the
-// same work left. done ends it; with keep, what was made stays for a day.
+// same work left; the same work does not run twice at a time. done ends it; with
+// keep, what was made stays for a day.
 func (s *Local) lease(ctx context.Context, work string) (_ context.Context, done func(keep bool), err error) {
+	unlock, err := s.works.lock(ctx, work)
+	if err != nil {
+		return nil, nil, err
+	}
 	former, err := s.leases.List(ctx, fmt.Sprintf("labels.%q==%q", labelWork, work))
 	if err != nil {
+		unlock()
 		return nil, nil, fmt.Errorf("begin work on images: %w", err)
 	}
 	lease, err := s.leases.Create(ctx, leases.WithID("work-"+s.opts.NewID()), leases.WithLabels(map[string]string{
@@ -31,15 +37,11 @@ func (s *Local) lease(ctx context.Context, work string) (_ context.Context, done
 		"containerd.io/gc.expire": s.opts.Now().Add(keepPartial).UTC().Format(time.RFC3339),
 	}))
 	if err != nil {
+		unlock()
 		return nil, nil, fmt.Errorf("begin work on images: %w", err)
 	}
-	s.liveMu.Lock()
-	s.live[lease.ID] = true
-	s.liveMu.Unlock()
 	done = func(keep bool) {
-		s.liveMu.Lock()
-		delete(s.live, lease.ID)
-		s.liveMu.Unlock()
+		defer unlock()
 		if keep {
 			return
 		}
@@ -50,21 +52,12 @@ func (s *Local) lease(ctx context.Context, work string) (_ context.Context, done
 		s.kick()
 	}
 	for _, f := range former {
-		if s.isLive(f.ID) {
-			continue // the same work for another caller
-		}
 		if err := s.takeOver(ctx, f, lease); err != nil {
 			done(true)
 			return nil, nil, fmt.Errorf("begin work on images: %w", err)
 		}
 	}
 	return leases.WithLease(ctx, lease.ID), done, nil
-}
-
-func (s *Local) isLive(id string) bool {
-	s.liveMu.Lock()
-	defer s.liveMu.Unlock()
-	return s.live[id]
 }
 
 func (s *Local) takeOver(ctx context.Context, from, to leases.Lease) error {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"slices"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
@@ -199,7 +202,17 @@ func (s *Local) read(ctx context.Context, desc ocispec.Descriptor, src source, l
 	if err := src.fetch(ctx, desc); err != nil {
 		return nil, err
 	}
-	return s.readBlob(ctx, desc.Digest, limit)
+	data, err := s.readBlob(ctx, desc.Digest, limit)
+	if errors.Is(err, ErrCorrupt) {
+		if err := s.dropRotten(ctx, desc.Digest); err != nil {
+			return nil, err
+		}
+		if err := src.fetch(ctx, desc); err != nil {
+			return nil, err
+		}
+		data, err = s.readBlob(ctx, desc.Digest, limit)
+	}
+	return data, err
 }
 
 // readBlob returns a blob that is present, having checked its digest again: disks rot.
@@ -219,4 +232,29 @@ func (s *Local) readBlob(ctx context.Context, dgst digest.Digest, limit int64) (
 		return nil, fail(ErrCorrupt, "stored content has the digest %s instead of %s", got, dgst)
 	}
 	return data, nil
+}
+
+// dropRotten removes a blob whose bytes no longer match its digest, so that it is
+// fetched again. What matches stays.
+func (s *Local) dropRotten(ctx context.Context, dgst digest.Digest) error {
+	blob, err := s.content.ReaderAt(ctx, ocispec.Descriptor{Digest: dgst})
+	if err == nil {
+		verifier := dgst.Verifier()
+		_, err = io.Copy(verifier, &contextReader{ctx, content.NewReader(blob)})
+		_ = blob.Close()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err == nil && verifier.Verified() {
+			return nil
+		}
+	}
+	s.opts.Log.Warn("stored image content is damaged and is removed", "digest", dgst.String(), "error", err)
+	// Both: the metadata store would find the bytes again in the other.
+	for _, store := range []content.Store{s.content, s.files} {
+		if err := store.Delete(ctx, dgst); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("remove damaged content: %w", err)
+		}
+	}
+	return nil
 }

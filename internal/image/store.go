@@ -66,6 +66,7 @@ type Local struct {
 	bolt    *bolt.DB
 	layerDB *storage.MetaStore
 	db      *metadata.DB
+	files   content.Store // where content keeps its bytes
 	content content.Store
 	images  images.Store
 	leases  leases.Manager
@@ -79,18 +80,17 @@ type Local struct {
 
 	blobs  keyedLock // by digest: one download at a time
 	chains keyedLock // by chain id: one unpack at a time
+	works  keyedLock // by lease's work: one at a time
 	pulls  flights
 	cache  manifestCache
 
 	// base is what every call's context is joined with: it carries the namespace and
 	// ends when the store closes.
-	base    context.Context
-	cancel  context.CancelFunc
-	work    sync.WaitGroup
-	kicked  chan struct{}
-	sample  sync.Mutex
-	liveMu  sync.Mutex
-	live    map[string]bool // leases of this process's work
+	base   context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	kicked chan struct{}
+	sample sync.Mutex
 }
 
 var _ Store = (*Local)(nil)
@@ -102,6 +102,10 @@ func Open(opts Options) (*Local, error) {
 	}
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("open image store: unpacking layers needs root privileges, and this process runs as user %d", os.Geteuid())
+	}
+	// What the libraries log without a context would go to stderr.
+	if err := log.SetLevel("error"); err != nil {
+		return nil, fmt.Errorf("open image store: %w", err)
 	}
 	spec := platforms.DefaultSpec()
 	if opts.Platform != "" {
@@ -118,7 +122,6 @@ func Open(opts Options) (*Local, error) {
 		net:      newTransport(opts),
 		kicked:   make(chan struct{}, 1),
 		pins:     map[string][]string{},
-		live:     map[string]bool{},
 	}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.base = namespaces.WithNamespace(log.WithLogger(s.base, libraryLog(opts.Log)), namespace)
@@ -174,11 +177,11 @@ func (s *Local) open() error {
 	if err != nil {
 		return fmt.Errorf("open image store: %w", err)
 	}
-	blobs, err := contentlocal.NewStore(s.path("content"))
+	s.files, err = contentlocal.NewStore(s.path("content"))
 	if err != nil {
 		return fmt.Errorf("open image store: %w", err)
 	}
-	s.db = metadata.NewDB(s.bolt, blobs, map[string]snapshots.Snapshotter{snapshotter: layers})
+	s.db = metadata.NewDB(s.bolt, s.files, map[string]snapshots.Snapshotter{snapshotter: layers})
 	if err := s.db.Init(s.base); err != nil {
 		return damaged(s.bolt.Path(), err)
 	}
@@ -201,7 +204,7 @@ func (s *Local) path(elem ...string) string {
 // Close cancels what runs, waits for it, and closes the store.
 func (s *Local) Close() error {
 	s.cancel()
-	s.pulls.wait()
+	s.pulls.close()
 	s.work.Wait()
 	return s.close()
 }

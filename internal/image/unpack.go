@@ -156,6 +156,12 @@ func (s *Local) unpackLayer(ctx context.Context, m *manifest, i int) error {
 	if errdefs.IsAlreadyExists(err) {
 		return nil
 	}
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrInvalid) || errors.Is(err, unix.EIO) {
+		// Whose fault is it? If the disk's, the next pull fetches the layer again.
+		if e := s.dropRotten(ctx, m.layers[i].Digest); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
 	return fmt.Errorf("failed to extract layer %s: %w", m.layers[i].Digest, err)
 }
 
