@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 
 	"longshore.dev/longshore/internal/seal"
-	"longshore.dev/longshore/internal/service/iam"
 )
 
 // Access is how this machine's owner reaches a server: what `longshore env`
@@ -62,9 +61,4 @@ func ReadAccess(dataDir string) (Access, error) {
 		return Access{}, fmt.Errorf("read the access file: %w", err)
 	}
 	return a, nil
-}
-
-// Key returns the access key of the access.
-func (a Access) Key() iam.AccessKey {
-	return iam.AccessKey{ID: a.AccessKeyID, Secret: a.SecretAccessKey}
 }

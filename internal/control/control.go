@@ -130,6 +130,7 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 	s.sessions = acs.NewServer(s.ecs, s.authenticate, time.Now, newID, s.log)
 	s.api.HandleInternal("GET /_longshore/acs/ws", http.HandlerFunc(s.sessions.ServeACS))
 	s.api.HandleInternal("GET /_longshore/tcs/ws", http.HandlerFunc(s.sessions.ServeTCS))
+	s.api.HandleInternal("POST "+joinPath, http.HandlerFunc(s.serveJoin))
 	return nil
 }
 

@@ -34,8 +34,8 @@ type Options struct {
 	DataDir               string
 	Cluster, Region, Zone string
 	// Endpoint is the control plane's base URL.
-	Endpoint                     string
-	AccessKeyID, SecretAccessKey string
+	Endpoint    string
+	Credentials Credentials
 	// Universal offers the node to every cluster, Fargate to FARGATE tasks; the
 	// control plane must allow it.
 	Universal, Fargate bool
@@ -150,7 +150,7 @@ func (n *Node) agentOptions(dir string) agent.Options {
 		attributes["longshore.fargate"] = "true"
 	}
 	credentials := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: o.AccessKeyID, SecretAccessKey: o.SecretAccessKey, Source: "longshore node"}, nil
+		return aws.Credentials{AccessKeyID: o.Credentials.AccessKeyID, SecretAccessKey: o.Credentials.SecretAccessKey, Source: "longshore node"}, nil
 	})
 	transport := &http.Transport{MaxIdleConns: 128, MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second}
 	client := &http.Client{Transport: transport, Timeout: time.Minute}
@@ -164,7 +164,7 @@ func (n *Node) agentOptions(dir string) agent.Options {
 		},
 		Control: ecs.New(ecs.Options{Region: o.Region, BaseEndpoint: aws.String(o.Endpoint), Credentials: credentials, HTTPClient: client}),
 		Sign: func(r *http.Request, payload []byte) error {
-			return sigv4.Sign(r, sigv4.Credentials{AccessKeyID: o.AccessKeyID, SecretAccessKey: o.SecretAccessKey},
+			return sigv4.Sign(r, sigv4.Credentials{AccessKeyID: o.Credentials.AccessKeyID, SecretAccessKey: o.Credentials.SecretAccessKey},
 				o.Region, "ecs", sigv4.Hash(payload), time.Now())
 		},
 		// Websockets outlive any request timeout.
