@@ -27,9 +27,10 @@ type candidate struct {
 	task  *task
 	node  *node
 	class *class
-	// groupTasks and runningTasks include this plan's placements.
+	// groupTasks, runningTasks and allTasks include this plan's placements.
 	groupTasks   int
 	runningTasks int
+	allTasks     int
 	// clock orders candidates by chance; see advance.
 	clock float64
 	// at is the index in the class's heap, -1 when refused.
@@ -65,6 +66,7 @@ func newField(instances []Instance, t *task) *field {
 		c := &f.candidates[i]
 		*c = candidate{Instance: &instances[i], task: t, at: -1}
 		c.groupTasks, c.runningTasks = c.Instance.TaskGroups[t.Group], c.Instance.RunningTasks
+		c.allTasks = c.countTasks()
 		c.node = nodeOf(nodes, c, &owned[i])
 		c.class = classes.classify(c)
 		for _, b := range c.class.buckets {
@@ -150,6 +152,7 @@ func (f *field) take(c *candidate) {
 	need := f.task.Resources
 	c.groupTasks++
 	c.runningTasks++
+	c.allTasks++
 	c.advance()
 	c.node.placed++
 	c.node.remaining.CPU -= need.CPU
@@ -165,6 +168,15 @@ func (f *field) take(c *candidate) {
 			heap.Push(&member.class.members, member)
 		}
 	}
+}
+
+// countTasks counts the tasks on the instance, those that do not run yet too.
+func (c *candidate) countTasks() int {
+	n := 0
+	for _, tasks := range c.Instance.TaskGroups {
+		n += tasks
+	}
+	return max(n, c.Instance.RunningTasks)
 }
 
 // advance moves the candidate's clock by an exponentially distributed time: as
@@ -188,8 +200,8 @@ func (c *candidate) compare(other *candidate) int {
 			order = cmp.Compare(c.class.buckets[i].tasks, other.class.buckets[i].tasks)
 		case byInstance:
 			order = cmp.Compare(c.groupTasks, other.groupTasks)
-		case byRunning:
-			order = cmp.Compare(c.runningTasks, other.runningTasks)
+		case byTasks:
+			order = cmp.Compare(c.allTasks, other.allTasks)
 		case byCPU:
 			order = cmp.Compare(c.node.remaining.CPU, other.node.remaining.CPU)
 		case byMemory:

@@ -32,7 +32,8 @@ type Instance struct {
 	// Attributes by name, built-in ones (ecs.availability-zone) and capabilities
 	// included; an attribute without a value maps to "".
 	Attributes map[string]string
-	// TaskGroups counts the instance's tasks per group, of this cluster.
+	// TaskGroups counts the instance's tasks per group, of this cluster, from the
+	// moment that they are placed there.
 	TaskGroups map[string]int
 	// RunningTasks, AgentVersion, EC2InstanceID and RegisteredAt answer the
 	// cluster query language; an empty string is absent.
@@ -121,7 +122,8 @@ type Refusal struct {
 	Invalid error
 	// Counts of instances per reason; empty when there is no instance at all.
 	Counts map[Reason]int
-	// Instances are the refused instances in order, at most MaxRefusedInstances.
+	// Instances are the refused instances in order, at most MaxRefusedInstances;
+	// Nearest is always among them.
 	Instances []RefusedInstance
 	// Nearest is the instance that passed the most tests, with the reason that
 	// stopped it and, for resources, everything that it lacks; "" if there is none.

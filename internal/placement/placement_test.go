@@ -37,6 +37,11 @@ func TestStrategies(t *testing.T) {
 		{name: "default: zones, then fewest tasks", count: 6, want: "a1 b1 a2 b1 a1 b1"},
 		{name: "default counts tasks of other groups on an instance", count: 2, want: "a2 b1",
 			change: func(f []Instance) { f[0].RunningTasks = 3 }},
+		{name: "default counts tasks that do not run yet", count: 1, want: "a2",
+			change: func(f []Instance) {
+				f[0].TaskGroups = map[string]int{"db": 1}
+				f[2].TaskGroups = map[string]int{"db": 1}
+			}},
 		{name: "spread over zones", strategies: []Strategy{{Spread, "attribute:ecs.availability-zone"}}, count: 4, want: "a1 b1 a1 b1"},
 		{name: "spread counts the tasks of the group on refused instances too", count: 2, want: "b1 b1",
 			strategies: []Strategy{{Spread, "attribute:ecs.availability-zone"}},
@@ -278,7 +283,11 @@ func TestRefusedInstancesAreBounded(t *testing.T) {
 	for i := range MaxRefusedInstances + 50 {
 		f = append(f, instance(fmt.Sprintf("i%03d", i), "a", 0, 0))
 	}
+	f[len(f)-1].Remaining = Resources{CPU: 1, Memory: 127}
 	r := Place(f, Request{Count: 1, Resources: small}).Refusal
+	if last := r.Instances[len(r.Instances)-1]; r.Nearest != "i149" || last.ID != r.Nearest {
+		t.Errorf("the nearest instance, %s, is not among those told", r.Nearest)
+	}
 	if len(r.Instances) != MaxRefusedInstances || r.Instances[0] != (RefusedInstance{"i000", ReasonMemory}) || r.Counts[ReasonMemory] != len(f) {
 		t.Errorf("%d refused instances, counts %v", len(r.Instances), r.Counts)
 	}

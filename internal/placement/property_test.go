@@ -57,7 +57,7 @@ func drawFleet(t *rapid.T) []Instance {
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "tasks") {
 			in.TaskGroups[drawGroup.Draw(t, "group")]++
-			in.RunningTasks++
+			in.RunningTasks += rapid.IntRange(0, 1).Draw(t, "runs")
 		}
 		if n := rapid.IntRange(0, 5).Draw(t, "node"); n < i && n < 3 {
 			// Share an earlier instance's machine.
@@ -188,7 +188,13 @@ func (l *ledger) preferred() []string {
 		case s.Type == Random:
 			return ids(left)
 		case s.Type == "fewest":
-			key = func(in Instance) int64 { return int64(in.RunningTasks) }
+			key = func(in Instance) int64 {
+				all := 0
+				for _, n := range in.TaskGroups {
+					all += n
+				}
+				return int64(max(all, in.RunningTasks))
+			}
 		case s.Field == "memory":
 			key = func(in Instance) int64 { return in.Remaining.Memory }
 		case s.Field == "instanceId":

@@ -36,6 +36,9 @@ func (f *field) refusal() Refusal {
 		return r
 	}
 	r.Nearest = nearest.ID
+	if !slices.ContainsFunc(r.Instances, func(i RefusedInstance) bool { return i.ID == r.Nearest }) {
+		r.Instances[len(r.Instances)-1] = RefusedInstance{nearest.ID, r.NearestReason}
+	}
 	switch r.NearestReason {
 	case ReasonGPU, ReasonPorts, ReasonMemory, ReasonCPU:
 		r.NearestMissing = f.task.missing(nearest.node)

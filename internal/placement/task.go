@@ -31,9 +31,9 @@ type levelKind uint8
 const (
 	// byAttribute: tasks of the group on all instances with the same value.
 	byAttribute levelKind = iota
-	// byInstance: tasks of the group on the instance; byRunning: all its tasks.
+	// byInstance: tasks of the group on the instance; byTasks: all its tasks.
 	byInstance
-	byRunning
+	byTasks
 	// byCPU and byMemory: what the node has left.
 	byCPU
 	byMemory
@@ -81,7 +81,7 @@ func compile(r Request) (*task, error) {
 		t.levels = append(t.levels, l)
 	}
 	if len(t.levels) == 0 {
-		t.levels = []level{{byAttribute, zoneAttribute}, {kind: byRunning}}
+		t.levels = []level{{byAttribute, zoneAttribute}, {kind: byTasks}}
 	}
 	if t.rand == nil {
 		t.rand = rand.New(rand.NewPCG(1, 1))
