@@ -78,23 +78,29 @@ func (r resolver) String() string {
 	return b.String()
 }
 
-// resolverFor decides a sandbox's resolver; hostFiles are the texts of the host's
-// resolver files in order of preference.
-func resolverFor(req Request, hostFiles []string, fallback []netip.Addr) resolver {
-	var r resolver
-	for i, text := range hostFiles {
-		candidate := parseResolvConf(text)
-		if req.Mode != ModeHost {
-			candidate = candidate.reachable()
+// hostResolver is the host's resolver as a sandbox of a mode can use it: settings
+// of the first file, name servers of the first file that has usable ones.
+func hostResolver(mode Mode) resolver {
+	var out resolver
+	for i, path := range hostResolvConfs {
+		r := parseResolvConf(readText(path))
+		if mode != ModeHost {
+			r = r.reachable()
 		}
 		if i == 0 {
-			r = candidate
+			out = r
 		}
-		if len(candidate.servers) > 0 {
-			r.servers = candidate.servers
+		if len(r.servers) > 0 {
+			out.servers = r.servers
 			break
 		}
 	}
+	return out
+}
+
+// resolverFor decides a sandbox's resolver.
+func resolverFor(req Request, host resolver, fallback []netip.Addr) resolver {
+	r := host
 	if len(r.servers) == 0 {
 		r.servers = fallback
 	}

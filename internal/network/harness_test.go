@@ -288,10 +288,7 @@ func newOtherHost(t testing.TB, name, network string) otherHost {
 	veth.PeerName, veth.PeerNamespace = "eth0", netlink.NsFd(int(ns.Fd()))
 	must(t, h.LinkAdd(veth))
 	t.Cleanup(func() {
-		h, err := routeHandle()
-		must(t, err)
-		defer h.Close()
-		must(t, removeLink(h, name))
+		must(t, removeLink(name))
 	})
 	must(t, h.AddrAdd(veth, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(o.local, p.Bits()))}))
 	must(t, h.LinkSetUp(veth))

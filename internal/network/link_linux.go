@@ -1,11 +1,12 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -142,6 +143,33 @@ func connectInside(inside *netlink.Handle, w wire) error {
 	return nil
 }
 
+const (
+	settleTimeout = 2 * time.Second
+	settlePoll    = time.Millisecond
+)
+
+// settle waits until the host's end sends. The kernel starts its queue some time
+// after the sandbox's end has come up, and drops what comes before; kernels since
+// 6.8 start it at once when asked for the link's state.
+func settle(ctx context.Context, host *netlink.Handle, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	for {
+		link, err := host.LinkByName(name)
+		if err != nil {
+			return fmt.Errorf("network: look at %s: %w", name, err)
+		}
+		if link.Attrs().OperState == netlink.OperUp {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("network: link %s does not come up (state %s): %w", name, link.Attrs().OperState, ctx.Err())
+		case <-time.After(settlePoll):
+		}
+	}
+}
+
 func loopbackUp(h *netlink.Handle) error {
 	// The loopback link is the first of every namespace.
 	lo := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo", Index: 1}}
@@ -151,8 +179,15 @@ func loopbackUp(h *netlink.Handle) error {
 	return nil
 }
 
-// removeLink deletes a link if it exists; its routes and its peer go with it.
-func removeLink(h *netlink.Handle, name string) error {
+// removeLink deletes a link if it exists; its routes and its peer go with it. The
+// kernel answers after a grace period, some 20 ms, in which it serves others: hence
+// a socket for each removal.
+func removeLink(name string) error {
+	h, err := routeHandle()
+	if err != nil {
+		return fmt.Errorf("network: open a route socket: %w", err)
+	}
+	defer h.Close()
 	link, err := h.LinkByName(name)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
 		return nil
@@ -168,13 +203,13 @@ func removeLink(h *netlink.Handle, name string) error {
 
 // ensureBridge makes the node's bridge what it must be. It has no ports: it holds
 // the gateway's address and keeps the subnet from other users' choice.
-func ensureBridge(h *netlink.Handle, n names, node string, subnet netip.Prefix) (netlink.Link, error) {
+func ensureBridge(h *netlink.Handle, n names, node string, subnet netip.Prefix) error {
 	link, err := bridgeLink(h, n.bridge, node)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := sysctlIfPresent("ipv6/conf/"+n.bridge+"/disable_ipv6", "1"); err != nil {
-		return nil, fmt.Errorf("network: %w", err)
+		return fmt.Errorf("network: %w", err)
 	}
 	want := map[string]*netlink.Addr{}
 	gateway := netip.PrefixFrom(newPool(subnet).gateway(), subnet.Bits())
@@ -185,24 +220,24 @@ func ensureBridge(h *netlink.Handle, n names, node string, subnet netip.Prefix) 
 
 	have, err := h.AddrList(link, netlink.FAMILY_V4)
 	if err != nil {
-		return nil, fmt.Errorf("network: addresses of %s: %w", n.bridge, err)
+		return fmt.Errorf("network: addresses of %s: %w", n.bridge, err)
 	}
 	for _, a := range have {
 		if key := a.IPNet.String(); want[key] != nil {
 			delete(want, key)
 		} else if err := h.AddrDel(link, &a); err != nil {
-			return nil, fmt.Errorf("network: remove address %s of %s: %w", key, n.bridge, err)
+			return fmt.Errorf("network: remove address %s of %s: %w", key, n.bridge, err)
 		}
 	}
 	for key, a := range want {
 		if err := h.AddrAdd(link, a); err != nil && !errors.Is(err, unix.EEXIST) {
-			return nil, fmt.Errorf("network: address %s of %s: %w", key, n.bridge, err)
+			return fmt.Errorf("network: address %s of %s: %w", key, n.bridge, err)
 		}
 	}
 	if err := h.LinkSetUp(link); err != nil {
-		return nil, fmt.Errorf("network: set %s up: %w", n.bridge, err)
+		return fmt.Errorf("network: set %s up: %w", n.bridge, err)
 	}
-	return link, nil
+	return nil
 }
 
 // bridgeLink finds or makes the bridge; its alias tells whose it is.
@@ -233,9 +268,8 @@ func bridgeLink(h *netlink.Handle, name, node string) (netlink.Link, error) {
 func aliasFor(node string) string { return "longshore node " + node[:min(len(node), 200)] }
 
 // takenSubnets are the destinations this host already has routes or addresses for,
-// but for its default route and the node's own links. before limits what other
-// nodes' bridges count for to those with a lower index (0: all).
-func takenSubnets(h *netlink.Handle, n names, before int) ([]netip.Prefix, error) {
+// but for its default route and the node's own links.
+func takenSubnets(h *netlink.Handle, n names) ([]netip.Prefix, error) {
 	links, err := h.LinkList()
 	if err != nil {
 		return nil, fmt.Errorf("network: list links: %w", err)
@@ -243,8 +277,7 @@ func takenSubnets(h *netlink.Handle, n names, before int) ([]netip.Prefix, error
 	skip := map[int]bool{}
 	for _, l := range links {
 		a := l.Attrs()
-		later := before > 0 && strings.HasPrefix(a.Name, "lb") && a.Index > before
-		skip[a.Index] = a.Name == n.bridge || n.owns(a.Name) || later
+		skip[a.Index] = a.Name == n.bridge || n.owns(a.Name)
 	}
 	routes, err := h.RouteList(nil, netlink.FAMILY_V4)
 	if err != nil {

@@ -218,7 +218,7 @@ func (l *Linux) removeOrphans() error {
 			continue
 		}
 		l.opts.Log.Warn("removing a link that belongs to no sandbox", "link", name)
-		if err := removeLink(l.host, name); err != nil {
+		if err := removeLink(name); err != nil {
 			return err
 		}
 	}
@@ -329,7 +329,7 @@ func (l *Linux) Destroy(ctx context.Context) error {
 	err := errors.Join(
 		ctx.Err(),
 		l.rules.delete(),
-		removeLink(l.host, l.names.bridge),
+		removeLink(l.names.bridge),
 		os.RemoveAll(l.netnsDir), os.RemoveAll(string(l.records)), os.RemoveAll(l.filesDir),
 		os.Remove(l.nodePath), os.Remove(l.lockFile.Name()),
 	)

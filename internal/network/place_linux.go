@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,46 +30,61 @@ func chooseBridge(want, recorded netip.Prefix, inUse bool, taken []netip.Prefix)
 	return chooseSubnet(taken)
 }
 
-// placeBridge gives the bridge its subnet. Two nodes that start at the same moment
-// may choose the same one: each looks again once its choice is visible, and the
-// one whose bridge is younger gives way.
+// placeBridge gives the bridge its subnet.
 func (l *Linux) placeBridge(live []*record) error {
 	inUse := false
 	for _, r := range live {
 		inUse = inUse || r.pooled()
 	}
-	var refused []netip.Prefix
-	for range 16 {
-		taken, err := takenSubnets(l.host, l.names, 0)
-		if err != nil {
-			return err
-		}
-		taken = append(append(taken, l.opts.ENISubnets...), refused...)
-		subnet, err := chooseBridge(l.opts.BridgeCIDR, l.node.Bridge, inUse, taken)
-		if err != nil {
-			return err
-		}
-		link, err := ensureBridge(l.host, l.names, l.opts.Node, subnet)
-		if err != nil {
-			return err
-		}
-		elders, err := takenSubnets(l.host, l.names, link.Attrs().Index)
-		if err != nil {
-			return err
-		}
-		if !inUse && overlapsAny(subnet, elders) {
-			refused = append(refused, subnet)
-			continue
-		}
-		if l.opts.BridgeCIDR.IsValid() && l.opts.BridgeCIDR != subnet {
-			l.opts.Log.Warn("the bridge keeps its subnet while sandboxes use it", "subnet", subnet, "configured", l.opts.BridgeCIDR)
-		}
-		l.node.Bridge = subnet
-		l.pool = newPool(subnet)
-		l.pool.next = l.node.Cursor
-		return nil
+	unlock, err := lockMachine()
+	if err != nil {
+		l.opts.Log.Warn("choosing a subnet without the machine's lock", "error", err)
 	}
-	return errors.New("network: no subnet for the bridge stays free; set one")
+	defer unlock()
+	taken, err := takenSubnets(l.host, l.names)
+	if err != nil {
+		return err
+	}
+	subnet, err := chooseBridge(l.opts.BridgeCIDR, l.node.Bridge, inUse, append(taken, l.opts.ENISubnets...))
+	if err != nil {
+		return err
+	}
+	if l.opts.BridgeCIDR.IsValid() && l.opts.BridgeCIDR != subnet {
+		l.opts.Log.Warn("the bridge keeps its subnet while sandboxes use it", "subnet", subnet, "configured", l.opts.BridgeCIDR)
+	}
+	if err := ensureBridge(l.host, l.names, l.opts.Node, subnet); err != nil {
+		return err
+	}
+	l.node.Bridge = subnet
+	l.pool = newPool(subnet)
+	l.pool.next = l.node.Cursor
+	return nil
+}
+
+// machineLockName is an abstract socket: one per network namespace, which is just
+// where subnets collide, and gone with the process that holds it.
+const (
+	machineLockName = "@longshore-network"
+	machineLockWait = 5 * time.Second
+)
+
+// lockMachine keeps nodes that start together from choosing the same subnet. Any
+// process could hold the name, so that the wait ends and the caller goes on.
+func lockMachine() (func(), error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return func() {}, err
+	}
+	unlock := func() { _ = unix.Close(fd) }
+	for end := time.Now().Add(machineLockWait); ; time.Sleep(2 * time.Millisecond) {
+		err := unix.Bind(fd, &unix.SockaddrUnix{Name: machineLockName})
+		if err == nil {
+			return unlock, nil
+		}
+		if !errors.Is(err, unix.EADDRINUSE) || time.Now().After(end) {
+			return unlock, fmt.Errorf("network: take the lock %s: %w", machineLockName, err)
+		}
+	}
 }
 
 // placeMetadata chooses where the metadata server listens.

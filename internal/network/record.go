@@ -13,7 +13,8 @@ import (
 
 const recordVersion = 1
 
-// phase is how far a sandbox has come; it moves forward only.
+// phase is how far a sandbox has come; it moves forward only. Removing is not
+// written down, but stands for a record that cannot be read.
 type phase string
 
 const (

@@ -29,6 +29,10 @@ type ruleset struct {
 	udp     *nftables.Set
 	eni     *nftables.Set // addresses of this node's awsvpc tasks
 	subnets *nftables.Set // subnets of all awsvpc tasks
+
+	// place is the node's place in the order in which the machine's nodes answer
+	// metadata for host mode.
+	place nftables.ChainPriority
 }
 
 // Chains of the table.
@@ -36,6 +40,7 @@ const (
 	chainGuard      = "guard"
 	chainSandbox    = "sandbox"
 	chainPrerouting = "prerouting"
+	chainHost       = "host-metadata"
 	chainOutput     = "output"
 	chainPost       = "postrouting"
 	chainForward    = "forward"
@@ -89,7 +94,7 @@ func (s *ruleset) rules() []chainRule {
 
 		{chainPrerouting, rule(open, md, dnatTo(s.metadata))},
 		{chainPrerouting, rule(closed, md, dnatTo(s.metadata))},
-		{chainOutput, rule(md, dnatTo(s.metadata))},
+		{chainHost, rule(md, dnatTo(s.metadata))},
 	}
 	for _, c := range []string{chainPrerouting, chainOutput} {
 		rules = append(rules,
@@ -129,6 +134,7 @@ func (s *ruleset) chains() []*nftables.Chain {
 		{Name: chainSandbox, Table: s.table},
 		base(chainGuard, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw),
 		base(chainPrerouting, nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest),
+		base(chainHost, nftables.ChainTypeNAT, nftables.ChainHookOutput, s.place),
 		base(chainOutput, nftables.ChainTypeNAT, nftables.ChainHookOutput, *nftables.ChainPriorityNATDest),
 		base(chainPost, nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource),
 		base(chainForward, nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter),
@@ -169,13 +175,40 @@ func (s *ruleset) flush() error {
 	return err
 }
 
+// Places that chainHost can have: before the mapped ports' chain, after tracking.
+const (
+	firstPlace nftables.ChainPriority = -199
+	lastPlace  nftables.ChainPriority = -101
+)
+
+// choosePlace keeps the place that the table has, or goes behind the other nodes.
+func (s *ruleset) choosePlace() error {
+	chains, err := s.conn.ListChainsOfTableFamily(nftables.TableFamilyIPv4)
+	if err != nil {
+		return fmt.Errorf("network: nftables: %w", missing(err, "nftables (CONFIG_NF_TABLES)"))
+	}
+	s.place = firstPlace
+	for _, c := range chains {
+		if c.Name != chainHost || c.Priority == nil || !strings.HasPrefix(c.Table.Name, tablePrefix) {
+			continue
+		}
+		if c.Table.Name == s.table.Name {
+			s.place = *c.Priority
+			return nil
+		}
+		s.place = min(max(s.place, *c.Priority+1), lastPlace)
+	}
+	return nil
+}
+
 // build makes the table what it must be for the given sandboxes, in one
-// transaction: traffic never meets half of it. The table itself stays when it
-// exists, because its place among the nodes' tables decides which of them answers
-// metadata for host mode.
+// transaction: traffic never meets half of it.
 func (s *ruleset) build(live []*record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.choosePlace(); err != nil {
+		return err
+	}
 	if err := s.queueBuild(live, false); err != nil {
 		return err
 	}

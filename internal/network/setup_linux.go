@@ -171,7 +171,7 @@ func (l *Linux) build(ctx context.Context, r *record) error {
 		return err
 	}
 	if r.Link != "" {
-		if err := l.connect(r, step); err != nil {
+		if err := l.connect(ctx, r, step); err != nil {
 			return err
 		}
 		if err := step("elements", func() error { return l.rules.add(r) }); err != nil {
@@ -179,24 +179,28 @@ func (l *Linux) build(ctx context.Context, r *record) error {
 		}
 		l.forgetConnections(r)
 	}
-	return step("ready", func() error { return l.advance(r, phaseReady) })
+	return step("ready", func() error { return l.finish(r) })
 }
 
-// advance moves a sandbox to a later phase, on disk first.
-func (l *Linux) advance(r *record, to phase) error {
+// finish makes the sandbox ready, on disk first.
+func (l *Linux) finish(r *record) error {
 	next := *r
-	next.Phase = to
+	next.Phase = phaseReady
 	if err := l.records.write(&next); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	r.Phase = to
+	l.setPhase(r, phaseReady)
 	return nil
 }
 
+func (l *Linux) setPhase(r *record, to phase) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r.Phase = to
+}
+
 // connect makes the namespace and the link into it.
-func (l *Linux) connect(r *record, step func(string, func() error) error) error {
+func (l *Linux) connect(ctx context.Context, r *record, step func(string, func() error) error) error {
 	return step("namespace", func() error {
 		inside, err := makeNamespace(l.hostNS, r.Sandbox.NetNS)
 		if err != nil {
@@ -215,7 +219,10 @@ func (l *Linux) connect(r *record, step func(string, func() error) error) error 
 		if err := step("link", func() error { return connectHost(l.host, w) }); err != nil {
 			return err
 		}
-		return step("inside", func() error { return connectInside(inside, w) })
+		if err := step("inside", func() error { return connectInside(inside, w) }); err != nil {
+			return err
+		}
+		return step("settle", func() error { return settle(ctx, l.host, w.link) })
 	})
 }
 
@@ -239,11 +246,7 @@ func (l *Linux) writeFiles(r *record) error {
 	if err := os.MkdirAll(filepath.Dir(s.Hosts), 0o755); err != nil {
 		return fmt.Errorf("network: files of sandbox %s: %w", r.id(), err)
 	}
-	var host []string
-	for _, path := range hostResolvConfs {
-		host = append(host, readText(path))
-	}
-	resolver := resolverFor(r.Request, host, l.opts.FallbackDNS)
+	resolver := resolverFor(r.Request, hostResolver(r.Request.Mode), l.opts.FallbackDNS)
 	if len(resolver.servers) == 0 {
 		l.opts.Log.Warn("no name server for a sandbox: the host's are loopback addresses and no fallback is set", "sandbox", r.id())
 	}
@@ -286,12 +289,11 @@ func (l *Linux) Teardown(ctx context.Context, id string) error {
 }
 
 // dismantle removes all of a sandbox, whatever there is of it. It does not stop
-// half way for a cancelled caller: a removal takes milliseconds.
+// half way for a cancelled caller: a removal takes milliseconds. The record goes
+// last, and says "ready" until then: after a kill, New sees by the link and the
+// namespace whether the sandbox still lives.
 func (l *Linux) dismantle(r *record) error {
-	l.atStep("removing")
-	if err := l.advance(r, phaseRemoving); err != nil {
-		return err
-	}
+	l.setPhase(r, phaseRemoving)
 	l.atStep("remove-elements")
 	if err := l.rules.remove(r); err != nil {
 		return err
@@ -299,7 +301,7 @@ func (l *Linux) dismantle(r *record) error {
 	l.atStep("remove-link")
 	for _, m := range []Mode{ModeBridge, ModeNone} { // an unreadable record has lost its mode
 		if name := l.names.link(m, r.id()); r.Link == name || r.Request.Mode == "" {
-			if err := removeLink(l.host, name); err != nil {
+			if err := removeLink(name); err != nil {
 				return err
 			}
 		}
