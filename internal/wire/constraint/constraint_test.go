@@ -188,11 +188,11 @@ func TestPresenceOfZero(t *testing.T) {
 
 func TestMessagesAreBounded(t *testing.T) {
 	in := &ecs.RunTaskInput{TaskDefinition: aws.String("web")}
-	for range 10_000 {
+	for range 1_000 {
 		in.Tags = append(in.Tags, ecstypes.Tag{Key: aws.String(strings.Repeat("!", 2000))})
 	}
 	err := New().Check("ecs", "RunTask", in, nil)
-	if err == nil || len(err.Error()) > 30_000 || !strings.Contains(err.Error(), "20001 validation errors detected") {
+	if err == nil || len(err.Error()) > 30_000 || !strings.Contains(err.Error(), "2001 validation errors detected") {
 		t.Errorf("a message of %d bytes", len(err.Error()))
 	}
 	const huge = 3 << 20
