@@ -124,7 +124,7 @@ func (t *trail) path() string {
 			b.WriteString(strconv.Itoa(s.index))
 			b.WriteString(".member")
 		case s.index < 0:
-			b.WriteString(clip(s.name))
+			b.WriteString(s.name)
 			b.WriteString(".member")
 		default:
 			b.WriteString(s.name)
@@ -134,7 +134,7 @@ func (t *trail) path() string {
 }
 
 func (t *trail) errorf(format string, args ...any) error {
-	return &Error{Path: t.path(), Message: fmt.Sprintf(format, args...)}
+	return &Error{Path: clip(t.path()), Message: fmt.Sprintf(format, args...)}
 }
 
 // saw records that the scalar at the end of the trail was given and is zero.
@@ -146,7 +146,7 @@ func (t *trail) saw(s *shape, v reflect.Value) {
 
 // clip shortens text that a client chose, for messages.
 func clip(s string) string {
-	const most = 100
+	const most = 200
 	if len(s) > most {
 		s = s[:most] + "…"
 	}

@@ -74,7 +74,7 @@ func (d *jsonDecoder) unexpected(what string) error {
 		return d.errorf("Unexpected field type: a string, expected a %s", what)
 	case c == '-' || c >= '0' && c <= '9':
 		return d.errorf("Unexpected field type: a number, expected a %s", what)
-	case c == 't' || c == 'f':
+	case d.literal("true"), d.literal("false"):
 		return d.errorf("Unexpected field type: a boolean, expected a %s", what)
 	}
 	return d.errorf("Unexpected character %q at offset %d: expected a %s", d.peek(), d.pos, what)

@@ -136,7 +136,6 @@ func (c *Codec) build(t reflect.Type, fresh map[reflect.Type]*shape) (*shape, er
 func (c *Codec) buildStruct(s *shape, fresh map[reflect.Type]*shape) error {
 	s.kind = kindStruct
 	s.byName = make(map[string]int, s.typ.NumField())
-	exception := reflect.PointerTo(s.typ).Implements(typeAPIError)
 	for i := range s.typ.NumField() {
 		f := s.typ.Field(i)
 		if !f.IsExported() || f.Name == "ResultMetadata" || f.Name == "ErrorCodeOverride" {
@@ -146,11 +145,7 @@ func (c *Codec) buildStruct(s *shape, fresh map[reflect.Type]*shape) error {
 		if err != nil {
 			return fmt.Errorf("%v.%s: %w", s.typ, f.Name, err)
 		}
-		name := c.wireName(s.typ.Name(), f.Name)
-		if f.Name == "Message" && exception && c.names[s.typ.Name()+".Message"] == "" {
-			name = "message"
-		}
-		m := newMember(name, fs)
+		m := newMember(c.wireName(s.typ, f.Name), fs)
 		m.field = i
 		m.item = c.itemName(s.typ.Name(), f.Name)
 		s.byName[m.name] = len(s.members)
@@ -197,7 +192,7 @@ func (c *Codec) buildInterface(s *shape, fresh map[reflect.Type]*shape) error {
 		if err != nil {
 			return fmt.Errorf("%v: %w", v, err)
 		}
-		m := newMember(c.wireName(s.typ.Name(), name), vs)
+		m := newMember(c.wireName(s.typ, name), vs)
 		m.variant, m.field = v.Elem(), f.Index[0]
 		m.item = "member"
 		s.byName[m.name] = len(s.members)
@@ -210,11 +205,11 @@ func (c *Codec) buildInterface(s *shape, fresh map[reflect.Type]*shape) error {
 }
 
 // wireName returns the wire name of a Go field, by rule or by exception.
-func (c *Codec) wireName(typeName, field string) string {
-	if n, ok := c.names[typeName+"."+field]; ok {
+func (c *Codec) wireName(t reflect.Type, field string) string {
+	if n, ok := c.names[t.Name()+"."+field]; ok {
 		return n
 	}
-	if c.opts.LowerCamel {
+	if c.opts.LowerCamel || field == "Message" && reflect.PointerTo(t).Implements(typeAPIError) {
 		return lowerFirst(field)
 	}
 	return field
