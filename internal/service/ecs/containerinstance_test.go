@@ -3,7 +3,9 @@ package ecs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -340,5 +342,27 @@ func TestAPlacementSeesADeregistrationAtTheSameTime(t *testing.T) {
 	wantError(t, err, "InvalidParameterException", "No Container Instances were found in your cluster.")
 	if runs != 2 {
 		t.Errorf("the placement ran %d times, want again after the deregistration", runs)
+	}
+}
+
+func TestADeregistrationSeesAPlacementAtTheSameTime(t *testing.T) {
+	r := newRoom(t)
+	r.define(simple("web", 1, 6))
+	for i := range 40 {
+		node := fmt.Sprintf("n%d", i)
+		r.addClusterNamed(node)
+		ci := r.join(node, node, 1024, 1024)
+		var wg sync.WaitGroup
+		var run, deregister error
+		wg.Go(func() {
+			_, run = r.RunTask(asRoot(), &ecs.RunTaskInput{Cluster: &node, TaskDefinition: aws.String("web")})
+		})
+		wg.Go(func() {
+			_, deregister = r.DeregisterContainerInstance(asRoot(), &ecs.DeregisterContainerInstanceInput{Cluster: &node, ContainerInstance: ci.ContainerInstanceArn})
+		})
+		wg.Wait()
+		if (run == nil) == (deregister == nil) {
+			t.Fatalf("a task was placed (%v) on an instance that was deregistered (%v)", run, deregister)
+		}
 	}
 }

@@ -227,8 +227,6 @@ func TestConcurrentRunTaskNeverOverAllocates(t *testing.T) {
 	}
 	r.define(simple("web", 128, 6, 8080)) // one for each node, by its port
 	r.define(simple("batch", 128, 6))     // as many as there is cpu
-	vpc := fargate("vpc")
-	r.define(vpc)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	placed := map[string]int{}
@@ -318,18 +316,21 @@ func TestFargateTask(t *testing.T) {
 
 func TestAddressesAreNeverGivenTwice(t *testing.T) {
 	r := newRoom(t, func(d *Deps) { d.VPC = smallVPC })
-	r.joinUniversal("n1", 1<<20, 1<<20)
 	r.define(fargate("web"))
-	subnets := r.Subnets(testAccount, testRegion)
-	in := &ecs.RunTaskInput{TaskDefinition: aws.String("web"), LaunchType: types.LaunchTypeFargate, Count: aws.Int32(5),
-		NetworkConfiguration: &types.NetworkConfiguration{AwsvpcConfiguration: &types.AwsVpcConfiguration{Subnets: []string{subnets[0].ID}}}}
-	free := 1<<(32-subnets[0].CIDR.Bits()) - 5
-	seen, made := map[string]string{}, 0
+	subnet := r.Subnets(testAccount, testRegion)[0]
+	network := &types.NetworkConfiguration{AwsvpcConfiguration: &types.AwsVpcConfiguration{Subnets: []string{subnet.ID}}}
+	free := 1<<(32-subnet.CIDR.Bits()) - 5
+	seen, refused := map[string]string{}, 0
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for range free/5 + 2 {
+	for i := range free + 4 {
+		// Each on a node of its own, so that only the address can be in dispute.
+		node := fmt.Sprintf("n%d", i)
+		ci := r.join(node, "default", 1024, 1024)
 		wg.Go(func() {
-			out, err := r.RunTask(asRoot(), in)
+			out, err := r.StartTask(asRoot(), &ecs.StartTaskInput{
+				TaskDefinition: aws.String("web"), ContainerInstances: []string{*ci.ContainerInstanceArn}, NetworkConfiguration: network,
+			})
 			if err != nil {
 				t.Error(err)
 				return
@@ -342,29 +343,29 @@ func TestAddressesAreNeverGivenTwice(t *testing.T) {
 					t.Errorf("%s has the address of %s", *task.TaskArn, seen[address])
 				}
 				seen[address] = *task.TaskArn
-				made++
 			}
 			for _, f := range out.Failures {
-				if *f.Reason != "RESOURCE:ENI" {
+				if refused++; *f.Reason != "RESOURCE:ENI" {
 					t.Errorf("failure %s", *f.Reason)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	if made != free {
-		t.Errorf("%d tasks have addresses, the subnet has %d", made, free)
+	if len(seen) != free || refused != 4 {
+		t.Errorf("%d tasks have addresses and %d have none; the subnet has %d addresses", len(seen), refused, free)
 	}
 
 	// An address rests after its task, and then serves again.
+	run := &ecs.RunTaskInput{TaskDefinition: aws.String("web"), NetworkConfiguration: network}
 	for address, arn := range seen {
-		r.report("n1", arn, "STOPPED", stopped("main", 0))
-		in.Count = nil
-		if out := r.run(in); len(out.Tasks) != 0 {
+		task, _ := r.tasks.Get(r.db.Snapshot(), testScope, "default/"+lastPart(arn))
+		r.report(task.NodeID, arn, "STOPPED", stopped("main", 0))
+		if out := r.run(run); len(out.Tasks) != 0 {
 			t.Error("an address was given out at once after its task")
 		}
 		r.advanceClock(addressRest)
-		if out := r.run(in); len(out.Tasks) != 1 || *out.Tasks[0].Containers[0].NetworkInterfaces[0].PrivateIpv4Address != address {
+		if out := r.run(run); len(out.Tasks) != 1 || *out.Tasks[0].Containers[0].NetworkInterfaces[0].PrivateIpv4Address != address {
 			t.Errorf("the rested address %s was not given out: %v", address, failures(out.Failures))
 		}
 		break
