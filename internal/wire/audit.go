@@ -8,10 +8,10 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// NewLogAuditor returns an Auditor that writes one line per mutating call to
+// NewAuditor returns an Auditor that writes one line per mutating call to
 // log: who did what to which resources, from where, and what came of it. Inputs
 // are not written, as they may hold secrets.
-func NewLogAuditor(log *slog.Logger) Auditor { return logAuditor{log} }
+func NewAuditor(log *slog.Logger) Auditor { return logAuditor{log} }
 
 type logAuditor struct{ log *slog.Logger }
 

@@ -19,6 +19,11 @@ import (
 // against what it expects. Its errors are smithy.APIError with the codes of
 // AWS's JSON services.
 func (s *Server) Authenticate(r *http.Request, body []byte) (Principal, *sigv4.Signature, error) {
+	// A frame of the telemetry session is signed as a request whose length is
+	// the frame's, though the request at hand is the handshake's.
+	framed := *r
+	framed.ContentLength = int64(len(body))
+	r = &framed
 	sig, cred, err := s.identify(r.Context(), r)
 	if err == nil {
 		err = sig.Verify(r, cred.SecretAccessKey, sigv4.Hash(body), sigv4.Options{})

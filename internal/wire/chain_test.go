@@ -167,7 +167,7 @@ func TestTokenBuckets(t *testing.T) {
 
 func TestAuditLine(t *testing.T) {
 	var buf bytes.Buffer
-	a := NewLogAuditor(slog.New(slog.NewJSONHandler(&buf, nil)))
+	a := NewAuditor(slog.New(slog.NewJSONHandler(&buf, nil)))
 	c := &Call{RequestID: "id", Account: "1", Region: "r", Service: "ecs", Operation: "RunTask", SourceIP: "10.0.0.1",
 		Principal: Principal{ARN: "arn:root", Kind: PrincipalRoot, AccessKeyID: "AKID"}}
 	a.Record(t.Context(), c, []string{"arn:x"}, errors.New("a secret"))

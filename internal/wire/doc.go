@@ -15,5 +15,7 @@
 // checked and its principal authorised; no secret is logged; every body is
 // bounded.
 //
-// Read call.go first, then registry.go, then server.go.
+// Package codec below it maps types to bytes, sigv4 verifies signatures,
+// constraint checks inputs. Read call.go first, then registry.go and chain.go,
+// then server.go.
 package wire

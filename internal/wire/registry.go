@@ -101,7 +101,8 @@ var (
 	ErrExpiredCredential = errors.New("wire: credential expired")
 )
 
-// CredentialSource finds credentials. An unknown access key id is ErrNoCredential.
+// CredentialSource finds credentials. An unknown access key id is ErrNoCredential,
+// one whose time is over ErrExpiredCredential.
 type CredentialSource interface {
 	Credential(ctx context.Context, accessKeyID string) (Credential, error)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/batch"
 	batchtypes "github.com/aws/aws-sdk-go-v2/service/batch/types"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
@@ -63,7 +64,9 @@ func newFixture(t *testing.T, change func(*Chain)) *fixture {
 	Handle(byName["ecs"], Operation[ecs.StopTaskInput]{
 		Name:      "StopTask",
 		Resources: func(_ context.Context, in *ecs.StopTaskInput) []string { return []string{aws.ToString(in.Task)} },
-	}, func(ctx context.Context, in *ecs.StopTaskInput) (*ecs.StopTaskOutput, error) { return f.stopTask(ctx, in) })
+	}, func(ctx context.Context, in *ecs.StopTaskInput) (*ecs.StopTaskOutput, error) {
+		return f.stopTask(ctx, in)
+	})
 	Handle(byName["sts"], Operation[sts.GetCallerIdentityInput]{Name: "GetCallerIdentity", ReadOnly: true},
 		func(ctx context.Context, _ *sts.GetCallerIdentityInput) (*sts.GetCallerIdentityOutput, error) {
 			p := CallFrom(ctx).Principal
@@ -416,6 +419,23 @@ func TestInternalPathsAndAuthenticate(t *testing.T) {
 	r, _ = http.NewRequest("GET", f.http.URL+"/_longshore/acs/ws?cluster=d", nil)
 	if status, body, _ := do(t, f.http, r); status != 403 || body != "MissingAuthenticationTokenException\n" {
 		t.Error(status, body)
+	}
+	// Amazon's agent signs a telemetry frame, its length included, as a GET on the
+	// URL of the session.
+	frame := []byte(`{"type":"HeartbeatRequest"}`)
+	r, _ = http.NewRequest("GET", f.http.URL+"/_longshore/tcs/ws", bytes.NewReader(frame))
+	creds, _ := testCredentials().Retrieve(t.Context())
+	if err := v4.NewSigner().SignHTTP(t.Context(), creds, r, sigv4.Hash(frame), "ecs", testRegion, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	handshake := httptest.NewRequest("GET", "/_longshore/tcs/ws", nil)
+	handshake.Host = r.URL.Host
+	handshake.Header = http.Header{"Authorization": r.Header["Authorization"], "X-Amz-Date": r.Header["X-Amz-Date"]}
+	if p, _, err := f.server.Authenticate(handshake, frame); err != nil || p.AccessKeyID != testKey {
+		t.Error(p, err)
+	}
+	if _, _, err := f.server.Authenticate(handshake, []byte("another")); codeOf(err) != "InvalidSignatureException" {
+		t.Error(err)
 	}
 	r, _ = http.NewRequest("GET", f.http.URL+"/_longshore/health", nil)
 	if status, _, _ := do(t, f.http, r); status != 200 {

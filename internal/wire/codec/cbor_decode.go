@@ -30,6 +30,9 @@ func (d *cborDecoder) value(s *shape, v reflect.Value) error {
 	}
 	switch s.kind {
 	case kindPointer:
+		if err := d.spend(s.elem.typ, 1); err != nil {
+			return err
+		}
 		v.Set(reflect.New(s.elem.typ))
 		return d.value(s.elem, v.Elem())
 	case kindString:
@@ -134,6 +137,9 @@ func (d *cborDecoder) listValue(s *shape, v reflect.Value) error {
 		if d.peekNull() {
 			return d.errorf("A list's element is null")
 		}
+		if err := d.spend(s.elem.typ, 1); err != nil {
+			return err
+		}
 		if n == v.Cap() {
 			v.Grow(1)
 		}
@@ -157,6 +163,9 @@ func (d *cborDecoder) mapValue(s *shape, v reflect.Value) error {
 		}
 		if d.peekNull() {
 			return d.errorf("A map's value is null")
+		}
+		if err := d.spend(s.elem.typ, 1); err != nil {
+			return err
 		}
 		k := reflect.New(s.typ.Key()).Elem()
 		k.SetString(strings.Clone(key))

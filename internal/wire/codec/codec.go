@@ -8,8 +8,13 @@ import (
 	"sync"
 )
 
-// maxDepth bounds the nesting of values, known, unknown and documents alike.
-const maxDepth = 64
+const (
+	// maxDepth bounds the nesting of values, known, unknown and documents alike.
+	maxDepth = 64
+	// maxDecoded bounds the memory of lists' and maps' elements and of nested
+	// structures: "{}" is two bytes on the wire, and hundreds in Go.
+	maxDecoded = 64 << 20
+)
 
 // Options describe the service whose types a Codec handles.
 type Options struct {
@@ -94,6 +99,8 @@ func (p *Presence) add(path string) {
 type trail struct {
 	steps    []step
 	presence *Presence
+	// spent is the memory of the elements made so far.
+	spent uintptr
 }
 
 // step is a member (name), an element of a list (index from 1) or a map's value
@@ -142,6 +149,14 @@ func (t *trail) saw(s *shape, v reflect.Value) {
 	if t.presence != nil && s.isNumberOrBool() && v.IsZero() {
 		t.presence.add(t.path())
 	}
+}
+
+// spend accounts for n new values of type t.
+func (t *trail) spend(typ reflect.Type, n int) error {
+	if t.spent += typ.Size() * uintptr(n); t.spent > maxDecoded {
+		return t.errorf("The input is larger than %d bytes once decoded", maxDecoded)
+	}
+	return nil
 }
 
 // clip shortens text that a client chose, for messages.

@@ -121,6 +121,7 @@ func TestJSONRefuses(t *testing.T) {
 		{`[]`, "Start of list found where not expected: expected a structure"},
 		{`"x"`, "Unexpected field type: a string, expected a structure"},
 		{deep, "Nesting is deeper than 64 levels"},
+		{`{"things":[` + strings.Repeat("{},", 1e6) + `{}]}`, "The input is larger than 67108864 bytes once decoded"},
 		{`{"unknown":` + strings.Repeat("[", 1e5), "Nesting is deeper than 64 levels"},
 	}
 	for _, tt := range tests {

@@ -12,8 +12,8 @@
 // are; numbers and booleans without a pointer are always written, empty enums
 // are not; unknown members are ignored; null is absence; a value of the wrong
 // type, out of range, not UTF-8 or nested too deeply is an *Error that says
-// where. Input is hostile: nothing here allocates more than its input is long,
-// times a small constant, or recurses beyond maxDepth.
+// where. Input is hostile: depth (maxDepth) and memory (maxDecoded) are bounded,
+// and no length that the input claims is believed.
 //
 // It does not check constraints of the model, and knows no service but in
 // names.go.

@@ -40,9 +40,10 @@ func (d *jsonDecoder) value(s *shape, v reflect.Value) error {
 		if d.null() {
 			return nil
 		}
-		if v.IsNil() {
-			v.Set(reflect.New(s.elem.typ))
+		if err := d.spend(s.elem.typ, 1); err != nil {
+			return err
 		}
+		v.Set(reflect.New(s.elem.typ))
 		return d.value(s.elem, v.Elem())
 	}
 	if s.kind != kindDocument && d.null() {
@@ -155,6 +156,9 @@ func (d *jsonDecoder) listValue(s *shape, v reflect.Value) error {
 		if d.peekNull() && s.elem.kind != kindDocument {
 			return d.errorf("A list's element is null")
 		}
+		if err := d.spend(s.elem.typ, 1); err != nil {
+			return err
+		}
 		if n == v.Cap() {
 			v.Grow(1)
 		}
@@ -182,6 +186,9 @@ func (d *jsonDecoder) mapValue(s *shape, v reflect.Value) error {
 		}
 		if d.peekNull() && s.elem.kind != kindDocument {
 			return d.errorf("A map's value is null")
+		}
+		if err := d.spend(s.elem.typ, 1); err != nil {
+			return err
 		}
 		e := reflect.New(s.elem.typ).Elem()
 		if err := d.value(s.elem, e); err != nil {

@@ -117,6 +117,9 @@ func (d *queryDecoder) listValue(s *shape, v reflect.Value, key, item string) er
 	if err != nil {
 		return err
 	}
+	if err := d.spend(s.elem.typ, len(indices)); err != nil {
+		return err
+	}
 	v.Set(reflect.MakeSlice(s.typ, len(indices), len(indices)))
 	for i, index := range indices {
 		if err := d.push(step{index: i + 1}); err != nil {
@@ -134,6 +137,9 @@ func (d *queryDecoder) listValue(s *shape, v reflect.Value, key, item string) er
 func (d *queryDecoder) mapValue(s *shape, v reflect.Value, key string) error {
 	indices, err := d.indices(key + ".entry.")
 	if err != nil {
+		return err
+	}
+	if err := d.spend(s.elem.typ, len(indices)); err != nil {
 		return err
 	}
 	m := reflect.MakeMapWithSize(s.typ, len(indices))
