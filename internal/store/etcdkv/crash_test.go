@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 
 const (
 	crashEnv     = "LONGSHORE_TEST_CRASH_DIR"
+	crashPadEnv  = "LONGSHORE_TEST_CRASH_PAD" // bytes that make each log entry larger
 	crashWriters = 8
 	crashKeys    = 4 // keys that each transaction stamps
 	crashKills   = 50
@@ -26,13 +28,15 @@ const (
 
 // stamp is the record of the crash test.
 type stamp struct {
-	Seq int `json:"seq"`
+	Seq int    `json:"seq"`
+	Pad string `json:"pad,omitempty"`
 }
 
 // crashDB is what the writers write. Each transaction of a writer raises the
 // sequence number of all its stamps, adds a log entry of that number, and every
 // fourth one counts in a counter that all writers share.
 type crashDB struct {
+	pad      string
 	db       *store.DB
 	stamps   *store.Table[stamp]
 	log      *store.Table[stamp]
@@ -58,7 +62,8 @@ func crashChild(dir string) error {
 	if err != nil {
 		return err
 	}
-	c := crashDB{db: store.New(kv, store.Options{})}
+	pad, _ := strconv.Atoi(os.Getenv(crashPadEnv))
+	c := crashDB{db: store.New(kv, store.Options{}), pad: strings.Repeat("x", pad)}
 	c.stamps = store.NewTable[stamp](c.db, "stamps")
 	c.log = store.NewTable[stamp](c.db, "log")
 	c.counters = store.NewTable[stamp](c.db, "counters")
@@ -88,15 +93,15 @@ func (c *crashDB) write(ctx context.Context, w, seq int) error {
 			if cur, ok := c.stamps.Get(tx, store.Scope{}, id); ok && cur.Seq != seq-1 {
 				return fmt.Errorf("writer %d at %d finds stamp %d", w, seq, cur.Seq)
 			}
-			c.stamps.Put(tx, store.Scope{}, id, &stamp{seq})
+			c.stamps.Put(tx, store.Scope{}, id, &stamp{Seq: seq})
 		}
-		c.log.Put(tx, store.Scope{}, fmt.Sprintf("%d/%08d", w, seq), &stamp{seq})
+		c.log.Put(tx, store.Scope{}, fmt.Sprintf("%d/%08d", w, seq), &stamp{Seq: seq, Pad: c.pad})
 		if seq%4 == 0 {
 			n := 0
 			if cur, ok := c.counters.Get(tx, store.Scope{}, "all"); ok {
 				n = cur.Seq
 			}
-			c.counters.Put(tx, store.Scope{}, "all", &stamp{n + 1})
+			c.counters.Put(tx, store.Scope{}, "all", &stamp{Seq: n + 1})
 		}
 		return nil
 	})
@@ -141,12 +146,12 @@ func TestKilledAtRandom(t *testing.T) {
 			crashEarly(t, dir, time.Duration(rng.IntN(80))*time.Millisecond)
 			continue
 		}
-		total += crashRun(t, dir, &acked, rng.IntN(150))
+		total += crashRun(t, dir, &acked, crashOptions{stopAfter: rng.IntN(150)}).acks
 		if t.Failed() {
 			t.Fatalf("after kill %d", kill)
 		}
 	}
-	crashRun(t, dir, &acked, 0)
+	crashRun(t, dir, &acked, crashOptions{})
 	t.Logf("%d kills, %d of them while starting; %d acknowledged transactions", crashKills, early, total)
 	if total == 0 {
 		t.Error("nothing was written")
@@ -172,9 +177,19 @@ func crashEarly(t *testing.T, dir string, after time.Duration) {
 	cmd.Wait()
 }
 
-// crashRun starts a writer process, checks the state that it found, and kills
-// it after so many acknowledgements. It returns how many there were.
-func crashRun(t *testing.T, dir string, acked *[crashWriters]int, killAfter int) int {
+type crashOptions struct {
+	stopAfter int    // kill after so many acknowledgements; -1: let it end by itself
+	ready     func() // called when the store is open
+}
+
+type crashResult struct {
+	acks   int
+	stderr string
+}
+
+// crashRun starts a writer process, checks the state that it found against what
+// was acknowledged before, and ends it.
+func crashRun(t *testing.T, dir string, acked *[crashWriters]int, opts crashOptions) crashResult {
 	t.Helper()
 	cmd, stderr := crashCommand(t, dir)
 	out, err := cmd.StdoutPipe()
@@ -193,8 +208,11 @@ func crashRun(t *testing.T, dir string, acked *[crashWriters]int, killAfter int)
 	for lines.Scan() && lines.Text() != "ready" {
 		found.read(lines.Text())
 	}
+	if opts.ready != nil {
+		opts.ready()
+	}
 	acks := 0
-	if killAfter == 0 {
+	if opts.stopAfter == 0 {
 		kill()
 	}
 	for lines.Scan() {
@@ -204,21 +222,20 @@ func crashRun(t *testing.T, dir string, acked *[crashWriters]int, killAfter int)
 		}
 		// What was acknowledged after the state was reported is checked next time.
 		found.later = append(found.later, [2]int{w, seq})
-		if acks++; acks == killAfter {
+		if acks++; acks == opts.stopAfter {
 			kill()
 		}
 	}
-	kill()
 	io.Copy(io.Discard, out)
 	cmd.Wait()
-	if stderr.Len() > 0 {
+	if opts.stopAfter >= 0 && stderr.Len() > 0 {
 		t.Errorf("the writer process says: %s", stderr)
 	}
 	found.check(t, acked)
 	for _, a := range found.later {
 		acked[a[0]] = max(acked[a[0]], a[1])
 	}
-	return acks
+	return crashResult{acks, stderr.String()}
 }
 
 type crashState struct {

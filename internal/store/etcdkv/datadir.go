@@ -32,6 +32,8 @@ const (
 type dataDir struct {
 	path string
 	lock *os.File
+	// endedWell: the last process that used it closed it.
+	endedWell bool
 }
 
 // openDataDir creates the directory if need be, locks it and checks that this
@@ -67,7 +69,14 @@ func (d *dataDir) acquire() error {
 		}
 		return fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
-	// The pid is for people; the lock itself ends with the process.
+	// The pid is for people, and tells the next start whether this process
+	// closed the store; the lock itself ends with the process.
+	before, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return dirError(d.path, err)
+	}
+	d.endedWell = before.Size() == 0
 	pid := strconv.Itoa(os.Getpid()) + "\n"
 	if err := errors.Join(f.Truncate(0), writeAt(f, pid)); err != nil {
 		f.Close()

@@ -54,7 +54,10 @@ func (o Embedded) withDefaults() Embedded {
 const (
 	embeddedTxnOps       = 16 << 10
 	embeddedRequestBytes = store.MaxTxnBytes + 4<<20
+	startTimeout         = 2 * time.Minute
 	closeTimeout         = 10 * time.Second
+	// After a fatal error parts of etcd have ended, and Close may wait for them.
+	failedCloseTimeout = time.Second
 )
 
 // OpenEmbedded starts a member with no listener on the data directory and
@@ -62,6 +65,8 @@ const (
 // ErrDamaged or ErrNewerFormat where they apply, and say what to do.
 func OpenEmbedded(ctx context.Context, opts Embedded) (*KV, error) {
 	opts = opts.withDefaults()
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	dir, err := openDataDir(opts.Dir)
 	if err != nil {
 		return nil, err
@@ -128,6 +133,9 @@ func (m *member) config(opts Embedded) *embed.Config {
 
 // start runs etcd's start on a goroutine of its own, since a failure may end it.
 func (m *member) start(ctx context.Context, opts Embedded) error {
+	if err := checkDatabase(m.dir.member(), m.dir.endedWell); err != nil {
+		return err
+	}
 	cfg := m.config(opts)
 	started := make(chan error, 1)
 	go func() {
@@ -147,6 +155,10 @@ func (m *member) start(ctx context.Context, opts Embedded) error {
 			m.quiet.Store(true)
 			return err
 		}
+	case <-m.failed:
+		// A goroutine that etcd waits for has ended: it would wait for ever.
+		m.quiet.Store(true)
+		return m.cause
 	case <-ctx.Done():
 		m.quiet.Store(true)
 		return fmt.Errorf("%w: etcd did not start in time: %w", store.ErrUnavailable, ctx.Err())
@@ -197,20 +209,25 @@ func (m *member) close() {
 	m.dir.close()
 }
 
-// stop waits for etcd, but not for ever: after a fatal error parts of it may
-// never end.
+// stop waits for etcd, but not for ever.
 func (m *member) stop() {
 	m.quiet.Store(true)
+	limit := closeTimeout
+	select {
+	case <-m.failed:
+		limit = failedCloseTimeout
+	default:
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		m.etcd.Close()
 	}()
-	timer := time.NewTimer(closeTimeout)
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case <-done:
 	case <-timer.C:
-		m.log.Warn("store: etcd did not close in time", "after", closeTimeout)
+		m.log.Warn("store: etcd did not close in time", "after", limit)
 	}
 }

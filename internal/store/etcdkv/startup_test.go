@@ -1,0 +1,227 @@
+package etcdkv_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"longshore.dev/longshore/internal/store"
+	"longshore.dev/longshore/internal/store/etcdkv"
+)
+
+// filled makes a data directory that holds a few keys.
+func filled(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	kv := openEmbedded(t, etcdkv.Embedded{Dir: dir})
+	for i := range 200 {
+		if _, err := kv.Commit(t.Context(), []store.Txn{{Ops: []store.Op{{Key: fmt.Sprintf("k/%03d", i), Value: []byte(strings.Repeat("v", 1000))}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := kv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// wantRefused opens the directory and wants an error that is kind and says each
+// of the words.
+func wantRefused(t *testing.T, dir string, kind error, words ...string) {
+	t.Helper()
+	kv, err := etcdkv.OpenEmbedded(t.Context(), etcdkv.Embedded{Dir: dir})
+	if err == nil {
+		kv.Close()
+		t.Fatal("the store started")
+	}
+	if kind != nil && !errors.Is(err, kind) {
+		t.Errorf("error %v, want one that is %v", err, kind)
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("error %v does not say %q", err, w)
+		}
+	}
+}
+
+func TestReopenFindsEverything(t *testing.T) {
+	dir := filled(t)
+	kv := openEmbedded(t, etcdkv.Embedded{Dir: dir})
+	entries, _, err := kv.Range(t.Context(), "k/")
+	if err != nil || len(entries) != 200 {
+		t.Errorf("%d entries, %v; want 200", len(entries), err)
+	}
+}
+
+func TestLockedDirectory(t *testing.T) {
+	dir := t.TempDir()
+	kv := openEmbedded(t, etcdkv.Embedded{Dir: dir})
+	wantRefused(t, dir, store.ErrLocked, dir, fmt.Sprintf("process %d", os.Getpid()), "stop it")
+	kv.Close()
+	openEmbedded(t, etcdkv.Embedded{Dir: dir})
+}
+
+func TestNewerFormat(t *testing.T) {
+	dir := filled(t)
+	format := filepath.Join(dir, "FORMAT")
+	if err := os.WriteFile(format, []byte("longshore-store 2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, dir, store.ErrNewerFormat, "format 2", "format 1")
+	if err := os.WriteFile(format, []byte("something else"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, dir, store.ErrDamaged, "something else")
+	if err := os.Remove(format); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, dir, store.ErrDamaged, "FORMAT", "backup")
+}
+
+func TestDamagedFiles(t *testing.T) {
+	overwrite := func(at int64, what []byte) func(t *testing.T, path string) {
+		return func(t *testing.T, path string) {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if _, err := f.WriteAt(what, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	truncate := func(size int64) func(t *testing.T, path string) {
+		return func(t *testing.T, path string) {
+			if err := os.Truncate(path, size); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	remove := func(t *testing.T, path string) {
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	garbage := []byte(strings.Repeat("\xde\xad\xbe\xef", 16<<10))
+	tests := []struct {
+		name, glob string
+		damage     func(t *testing.T, path string)
+	}{
+		{"database overwritten", "etcd/member/snap/db", overwrite(0, garbage)},
+		{"database cut off", "etcd/member/snap/db", truncate(5000)},
+		{"database empty but for its head", "etcd/member/snap/db", truncate(16 << 10)},
+		{"database overwritten in the middle", "etcd/member/snap/db", overwrite(12<<10, garbage)},
+		{"log overwritten at its start", "etcd/member/wal/*.wal", overwrite(0, garbage)},
+		{"log overwritten in the middle", "etcd/member/wal/*.wal", overwrite(60000, garbage)},
+		{"log is gone", "etcd/member/wal/*.wal", remove},
+		{"log directory is gone", "etcd/member/wal", remove},
+		{"database is gone", "etcd/member/snap/db", remove},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filled(t)
+			files, err := filepath.Glob(filepath.Join(dir, tt.glob))
+			if err != nil || len(files) == 0 {
+				t.Fatalf("no file %s: %v", tt.glob, err)
+			}
+			tt.damage(t, files[0])
+			wantRefused(t, dir, store.ErrDamaged, dir, "backup")
+		})
+	}
+}
+
+// TestTornLog: what a power loss leaves, a log that ends inside a record, is no
+// damage; whatever was acknowledged is before that.
+func TestTornLog(t *testing.T) {
+	dir := filled(t)
+	files, err := filepath.Glob(filepath.Join(dir, "etcd/member/wal/*.wal"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("log files: %v, %v", files, err)
+	}
+	log, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := len(strings.TrimRight(string(log), "\x00"))
+	// Disks write whole sectors.
+	clear(log[(end-600)/512*512 : end])
+	if err := os.WriteFile(files[0], log, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kv := openEmbedded(t, etcdkv.Embedded{Dir: dir})
+	if entries, _, err := kv.Range(t.Context(), "k/"); err != nil || len(entries) < 197 {
+		t.Errorf("%d entries, %v", len(entries), err)
+	}
+}
+
+// smallDisk mounts a file system of its own.
+func smallDisk(t *testing.T, options string, flags uintptr) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to mount a small file system")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", flags, options); err != nil {
+		t.Skipf("cannot mount a tmpfs here: %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return dir
+}
+
+func TestFullDiskAtStart(t *testing.T) {
+	dir := smallDisk(t, "size=32m", 0)
+	wantRefused(t, filepath.Join(dir, "data"), store.ErrNoSpace, "MB free", "160 MB")
+}
+
+// TestDiskFillsUp: the writers stop with a clear error in place of a stack
+// trace, and with space again everything acknowledged is there.
+func TestDiskFillsUp(t *testing.T) {
+	dir := smallDisk(t, "size=320m", 0)
+	data, ballast := filepath.Join(dir, "data"), filepath.Join(dir, "ballast")
+	var acked [crashWriters]int
+	t.Setenv(crashPadEnv, "65536")
+	run := crashRun(t, data, &acked, crashOptions{stopAfter: -1, ready: func() { fill(t, ballast) }})
+	if run.acks == 0 || !strings.Contains(run.stderr, "the disk of "+data+" is full") || strings.Contains(run.stderr, "goroutine") {
+		t.Errorf("after %d acknowledged writes the process said %q", run.acks, run.stderr)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	crashRun(t, data, &acked, crashOptions{})
+}
+
+// fill writes a file until the disk is full.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	chunk := make([]byte, 64<<10)
+	for err == nil {
+		_, err = f.Write(chunk)
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+func TestForbiddenDirectory(t *testing.T) {
+	if os.Geteuid() == 0 {
+		// root may write anywhere but into a read-only file system.
+		dir := smallDisk(t, "size=1m", syscall.MS_RDONLY)
+		wantRefused(t, filepath.Join(dir, "data"), nil, "may not write", dir, "owner or mode")
+		return
+	}
+	dir := filepath.Join(t.TempDir(), "closed")
+	if err := os.Mkdir(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, filepath.Join(dir, "data"), nil, "may not write", dir, "owner or mode")
+}
