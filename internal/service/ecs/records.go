@@ -291,6 +291,8 @@ type tables struct {
 	tasksByStarter  *store.Index[Task]
 	tasksByService  *store.Index[Task]
 	tasksByInstance *store.Index[Task]
+	// tasksByID: task id (every cluster).
+	tasksByID *store.Index[Task]
 	// tasksByStatus: "live" and "stopped" (every cluster).
 	tasksByStatus *store.Index[Task]
 	// liveByDefinition: definitionID, of tasks that are not STOPPED.
@@ -361,6 +363,7 @@ func (t *tables) declareTaskIndexes() {
 	t.tasksByStarter = inCluster("starter", func(k *Task) string { return k.StartedBy })
 	t.tasksByService = inCluster("service", func(k *Task) string { return k.Service })
 	t.tasksByInstance = inCluster("instance", func(k *Task) string { return k.InstanceID })
+	t.tasksByID = index("id", func(k *Task) string { return k.ID })
 	t.tasksByStatus = index("status", func(k *Task) string {
 		if k.LastStatus == taskStopped {
 			return "stopped"
