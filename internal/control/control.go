@@ -118,7 +118,7 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 		return fmt.Errorf("open the audit log: %w", err)
 	}
 	registry := wire.NewRegistry(wire.Chain{
-		Credentials: s.iam, Constraints: constraint.Check,
+		Credentials: s.iam, Constraints: constraint.New().Check,
 		Authorizer: &iam.Authorizer{Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}},
 		Auditor:    wire.NewAuditor(slog.New(slog.NewJSONHandler(s.audit, nil))),
 		Now:        time.Now, NewID: uuid.NewString, Log: s.log,
