@@ -143,12 +143,21 @@ func (r *record) runtimeID(i int) string {
 // sandboxID names the network of container i: one for each container in bridge
 // and none mode, one for the task otherwise.
 func (r *record) sandboxID(i int) string {
-	switch network.Mode(r.networkMode()) {
+	switch r.mode(i) {
 	case network.ModeAWSVPC, network.ModeHost:
 		return r.ID
 	default:
 		return r.snapshotKey(i)
 	}
+}
+
+// mode is container i's network mode: the task's, or none where the container
+// has networking disabled.
+func (r *record) mode(i int) network.Mode {
+	if config, _, err := r.Task.Containers[i].DockerConfig.Parse(); err == nil && config.NetworkDisabled {
+		return network.ModeNone
+	}
+	return network.Mode(r.networkMode())
 }
 
 func (r *record) networkMode() string {

@@ -60,7 +60,7 @@ func buildSpec(in specInput) (runtime.Spec, error) {
 		Init:       host.Init != nil && *host.Init,
 		Output:     in.output,
 	}
-	if spec.Hostname == "" && network.Mode(r.networkMode()) != network.ModeHost {
+	if spec.Hostname == "" && r.mode(in.index) != network.ModeHost {
 		spec.Hostname = spec.ID[:min(12, len(spec.ID))]
 	}
 	spec.Mounts = append(networkMounts(in.sandbox), in.mounts...)
@@ -207,7 +207,7 @@ func sandboxRequest(r *record, index int) (network.Request, error) {
 		return network.Request{}, err
 	}
 	request := network.Request{
-		ID: r.sandboxID(index), Mode: network.Mode(r.networkMode()),
+		ID: r.sandboxID(index), Mode: r.mode(index),
 		Hostname:   firstOf(config.Hostname, r.runtimeID(index)[:min(12, len(r.runtimeID(index)))]),
 		DNSServers: host.DNS, DNSSearch: host.DNSSearch, ExtraHosts: host.ExtraHosts,
 	}
