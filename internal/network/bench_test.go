@@ -3,7 +3,11 @@ package network
 import (
 	"context"
 	"fmt"
+	"os"
+	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func BenchmarkSandbox(b *testing.B) {
@@ -20,27 +24,50 @@ func BenchmarkSandbox(b *testing.B) {
 	}
 }
 
+// benchNode has RunDir on tmpfs, as nodes should.
+func benchNode(b *testing.B) *Linux {
+	newHost(b)
+	opts := testOptions(b, "bench")
+	must(b, os.MkdirAll(opts.RunDir, 0o700))
+	must(b, unix.Mount("tmpfs", opts.RunDir, "tmpfs", 0, ""))
+	b.Cleanup(func() { must(b, unix.Unmount(opts.RunDir, 0)) })
+	return startNode(b, opts)
+}
+
+// benchmark times the setups of b.N sandboxes, or their teardowns, one by one.
 func benchmark(b *testing.B, req Request, timeSetup bool) {
-	l := newNode(b, "bench")
-	b.StopTimer()
-	for i := range b.N {
-		req.ID = fmt.Sprint("s", i)
-		if timeSetup {
-			b.StartTimer()
+	l := benchNode(b)
+	requests := make([]Request, b.N)
+	for i := range requests {
+		requests[i] = req
+		requests[i].ID = fmt.Sprint("s", i)
+		if req.ENI != nil {
+			requests[i].ENI = eni(fmt.Sprintf("10.77.%d.%d/16", i/250, i%250+2))
 		}
-		_, err := l.Setup(context.Background(), req)
+	}
+	if timeSetup {
+		b.ResetTimer()
+	}
+	for _, r := range requests {
+		setup(b, l, r)
+	}
+	if timeSetup {
 		b.StopTimer()
-		must(b, err)
-		if !timeSetup {
-			b.StartTimer()
+		var wg sync.WaitGroup
+		for _, r := range requests {
+			wg.Go(func() { must(b, l.Teardown(context.Background(), r.ID)) })
 		}
-		must(b, l.Teardown(context.Background(), req.ID))
-		b.StopTimer()
+		wg.Wait()
+		return
+	}
+	b.ResetTimer()
+	for _, r := range requests {
+		must(b, l.Teardown(context.Background(), r.ID))
 	}
 }
 
 func BenchmarkSetupConcurrent(b *testing.B) {
-	l := newNode(b, "bench")
+	l := benchNode(b)
 	b.SetParallelism(16)
 	ids := make(chan int, b.N)
 	for i := range b.N {

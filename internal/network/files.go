@@ -12,7 +12,7 @@ import (
 
 // hostResolvConfs are where a host's real name servers are found, in order: the
 // first file with one that is no loopback address serves.
-var hostResolvConfs = []string{
+var hostResolvConfs = [...]string{
 	"/etc/resolv.conf",
 	"/run/systemd/resolve/resolv.conf",
 	"/run/NetworkManager/no-stub-resolv.conf",
@@ -79,10 +79,10 @@ func (r resolver) String() string {
 }
 
 // hostResolver is the host's resolver as a sandbox of a mode can use it: settings
-// of the first file, name servers of the first file that has usable ones.
-func hostResolver(mode Mode) resolver {
+// of the first of its files, name servers of the first one that has usable ones.
+func hostResolver(mode Mode, files []string) resolver {
 	var out resolver
-	for i, path := range hostResolvConfs {
+	for i, path := range files {
 		r := parseResolvConf(readText(path))
 		if mode != ModeHost {
 			r = r.reachable()

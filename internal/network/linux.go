@@ -22,6 +22,7 @@ type Linux struct {
 	netnsDir string
 	filesDir string
 	nodePath string
+	cursor   string // path of the pool's saved cursor
 	boot     string
 	mtu      int
 	metadata netip.AddrPort
@@ -37,11 +38,14 @@ type Linux struct {
 	// Tests end the process there.
 	atStep func(step string)
 
+	node nodeRecord
+
 	mu        sync.Mutex
-	node      nodeRecord
 	pool      *pool
+	reserved  uint32 // the saved cursor: offsets below it may be handed out
 	sandboxes map[string]*record
 	closed    bool
+	active    sync.WaitGroup // operations that Close waits for
 }
 
 var _ Network = (*Linux)(nil)
@@ -63,6 +67,7 @@ func New(opts Options) (*Linux, error) {
 		netnsDir:  filepath.Join(opts.RunDir, "netns"),
 		filesDir:  filepath.Join(opts.StateDir, "sandboxes"),
 		nodePath:  filepath.Join(opts.StateDir, "node.json"),
+		cursor:    filepath.Join(opts.RunDir, "cursor"),
 		hostNS:    -1,
 		ports:     newPortHolds(opts.FirstDynamicPort, opts.LastDynamicPort),
 		sandboxes: map[string]*record{},
@@ -92,8 +97,10 @@ func (l *Linux) start() error {
 	if err := l.placeMetadata(); err != nil {
 		return err
 	}
-	bridge := l.node.Bridge
-	l.rules = newRuleset(l.names, bridge, l.metadata, l.opts.ENISubnets)
+	if err := l.saveNode(); err != nil {
+		return err
+	}
+	l.rules = newRuleset(l.names, l.node.Bridge, l.metadata, l.opts.ENISubnets)
 	if err := l.rules.open(); err != nil {
 		return err
 	}
@@ -113,8 +120,8 @@ func (l *Linux) start() error {
 	if err := l.removeOrphans(); err != nil {
 		return err
 	}
-	l.warnOfOtherFirewalls()
-	return l.saveNode()
+	l.openOtherFirewalls()
+	return nil
 }
 
 // open makes the directories, takes the node's lock and opens the kernel's handles.
@@ -244,12 +251,8 @@ func (l *Linux) eachUnknown(dir string, remove func(string) error) error {
 	return nil
 }
 
-// MetadataListenAddr is an address of the node's bridge.
-func (l *Linux) MetadataListenAddr() netip.AddrPort { return l.metadata }
-
-// Sandboxes returns the sandboxes that are ready, and those whose removal was
-// interrupted, so that it is tried again.
-func (l *Linux) Sandboxes(ctx context.Context) ([]Sandbox, error) {
+// begin counts an operation in, so that Close waits for its end.
+func (l *Linux) begin(ctx context.Context) (end func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -258,6 +261,23 @@ func (l *Linux) Sandboxes(ctx context.Context) ([]Sandbox, error) {
 	if l.closed {
 		return nil, errClosed
 	}
+	l.active.Add(1)
+	return l.active.Done, nil
+}
+
+// MetadataListenAddr is an address of the node's bridge.
+func (l *Linux) MetadataListenAddr() netip.AddrPort { return l.metadata }
+
+// Sandboxes returns the sandboxes that are ready, and those whose removal was
+// interrupted, so that it is tried again.
+func (l *Linux) Sandboxes(ctx context.Context) ([]Sandbox, error) {
+	end, err := l.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	out := make([]Sandbox, 0, len(l.sandboxes))
 	for _, r := range l.sandboxes {
 		if r.Phase != phaseMaking {
@@ -270,16 +290,17 @@ func (l *Linux) Sandboxes(ctx context.Context) ([]Sandbox, error) {
 // Counters reads the host's end of the sandbox's link, where what the sandbox
 // received was sent.
 func (l *Linux) Counters(ctx context.Context, id string) (Counters, error) {
-	if err := ctx.Err(); err != nil {
+	end, err := l.begin(ctx)
+	if err != nil {
 		return Counters{}, err
 	}
+	defer end()
 	l.mu.Lock()
-	r, closed := l.sandboxes[id], l.closed
+	r := l.sandboxes[id]
+	ready := r != nil && r.Phase == phaseReady
 	l.mu.Unlock()
 	switch {
-	case closed:
-		return Counters{}, errClosed
-	case r == nil || r.Phase != phaseReady:
+	case !ready:
 		return Counters{}, fmt.Errorf("network: sandbox %.80q: %w", id, ErrNotFound)
 	case r.Request.Mode == ModeHost || r.Request.Mode == ModeNone:
 		return Counters{}, nil
@@ -298,22 +319,26 @@ func (l *Linux) Counters(ctx context.Context, id string) (Counters, error) {
 	}, nil
 }
 
-// Close lets go of the node and keeps its sandboxes running.
+// Close waits for operations that are under way, lets go of the node and keeps its
+// sandboxes running.
 func (l *Linux) Close() error {
 	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
-		return nil
-	}
+	closed := l.closed
 	l.closed = true
 	l.mu.Unlock()
-	l.release()
+	if !closed {
+		l.active.Wait()
+		l.release()
+	}
 	return nil
 }
 
 // Destroy removes what the sandboxes share, and closes. It refuses while a sandbox
 // exists. IP forwarding stays on.
 func (l *Linux) Destroy(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	l.mu.Lock()
 	n, closed := len(l.sandboxes), l.closed
 	if n == 0 {
@@ -326,12 +351,13 @@ func (l *Linux) Destroy(ctx context.Context) error {
 	case n > 0:
 		return fmt.Errorf("network: %d sandboxes exist; tear them down first", n)
 	}
+	l.active.Wait()
 	err := errors.Join(
-		ctx.Err(),
+		l.rules.closeDocker(),
 		l.rules.delete(),
 		removeLink(l.names.bridge),
 		os.RemoveAll(l.netnsDir), os.RemoveAll(string(l.records)), os.RemoveAll(l.filesDir),
-		os.Remove(l.nodePath), os.Remove(l.lockFile.Name()),
+		os.RemoveAll(l.cursor), os.Remove(l.nodePath), os.Remove(l.lockFile.Name()),
 	)
 	l.release()
 	return err

@@ -4,13 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// cursorStride is how many addresses are handed out before the cursor is saved:
-// after a crash at most so many are passed over.
+// cursorStride is how many addresses are handed out before the cursor, an offset
+// that the pool has not reached, is saved again: a restarted process goes on from
+// there, and passes over at most so many.
 const cursorStride = 256
 
 // chooseBridge decides the bridge's subnet. While sandboxes have addresses of the
@@ -57,7 +59,9 @@ func (l *Linux) placeBridge(live []*record) error {
 	}
 	l.node.Bridge = subnet
 	l.pool = newPool(subnet)
-	l.pool.next = l.node.Cursor
+	if n, err := strconv.ParseUint(readText(l.cursor), 10, 32); err == nil {
+		l.pool.next = uint32(n)
+	}
 	return nil
 }
 
@@ -127,26 +131,23 @@ func (l *Linux) takeAddress(id string) (netip.Addr, error) {
 	if err != nil {
 		return a, err
 	}
-	if off, _ := l.pool.offset(a); off < l.node.Cursor && off+cursorStride >= l.node.Cursor {
+	off, _ := l.pool.offset(a)
+	if off < l.reserved && off+cursorStride >= l.reserved {
 		return a, nil
 	}
-	return a, l.saveCursorLocked(id, a)
+	l.reserved = off + cursorStride
+	if err := writeAtomic(l.cursor, strconv.AppendUint(nil, uint64(l.reserved), 10), 0o600, false); err != nil {
+		l.pool.release(a, id)
+		return a, fmt.Errorf("network: save the address cursor: %w", err)
+	}
+	return a, nil
 }
 
-func (l *Linux) saveCursorLocked(id string, a netip.Addr) error {
-	off, _ := l.pool.offset(a)
-	l.node.Cursor = min(off+cursorStride, l.pool.last()+1)
-	if err := l.node.write(l.nodePath); err != nil {
-		l.pool.release(a, id)
+// saveNode writes the node's record if it has changed.
+func (l *Linux) saveNode() error {
+	saved, err := readNodeRecord(l.nodePath, l.opts.Node)
+	if err != nil || saved == l.node {
 		return err
 	}
-	return nil
-}
-
-func (l *Linux) saveNode() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	off := max(l.pool.next, 2)
-	l.node.Cursor = min(off+cursorStride, l.pool.last()+1)
 	return l.node.write(l.nodePath)
 }

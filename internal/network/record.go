@@ -107,9 +107,6 @@ type nodeRecord struct {
 	Node         string       `json:"node"`
 	Bridge       netip.Prefix `json:"bridge"`
 	MetadataPort uint16       `json:"metadataPort"`
-	// Cursor is an address offset that the pool has not reached yet: allocation
-	// goes on from there after a restart.
-	Cursor uint32 `json:"cursor"`
 }
 
 func readNodeRecord(path, node string) (nodeRecord, error) {

@@ -18,15 +18,17 @@ func (l *Linux) Setup(ctx context.Context, req Request) (Sandbox, error) {
 	if err := req.validate(); err != nil {
 		return Sandbox{}, err
 	}
+	end, err := l.begin(ctx)
+	if err != nil {
+		return Sandbox{}, err
+	}
+	defer end()
 	unlock, err := l.ids.lock(ctx, req.ID)
 	if err != nil {
 		return Sandbox{}, err
 	}
 	defer unlock()
-	existing, err := l.lookup(req.ID)
-	if err != nil {
-		return Sandbox{}, err
-	}
+	existing := l.lookup(req.ID)
 	if existing != nil && existing.Phase == phaseReady {
 		return existing.Sandbox, nil
 	}
@@ -48,13 +50,10 @@ func (l *Linux) Setup(ctx context.Context, req Request) (Sandbox, error) {
 	return r.Sandbox, nil
 }
 
-func (l *Linux) lookup(id string) (*record, error) {
+func (l *Linux) lookup(id string) *record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		return nil, errClosed
-	}
-	return l.sandboxes[id], nil
+	return l.sandboxes[id]
 }
 
 // plan reserves the address and the ports, and enters the record into the books.
@@ -246,7 +245,7 @@ func (l *Linux) writeFiles(r *record) error {
 	if err := os.MkdirAll(filepath.Dir(s.Hosts), 0o755); err != nil {
 		return fmt.Errorf("network: files of sandbox %s: %w", r.id(), err)
 	}
-	resolver := resolverFor(r.Request, hostResolver(r.Request.Mode), l.opts.FallbackDNS)
+	resolver := resolverFor(r.Request, hostResolver(r.Request.Mode, hostResolvConfs[:]), l.opts.FallbackDNS)
 	if len(resolver.servers) == 0 {
 		l.opts.Log.Warn("no name server for a sandbox: the host's are loopback addresses and no fallback is set", "sandbox", r.id())
 	}
@@ -273,19 +272,20 @@ func (l *Linux) Teardown(ctx context.Context, id string) error {
 	if err := validID(id); err != nil {
 		return err
 	}
+	end, err := l.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	unlock, err := l.ids.lock(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	r, err := l.lookup(id)
-	if err != nil || r == nil {
-		return err
+	if r := l.lookup(id); r != nil {
+		return l.dismantle(r)
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return l.dismantle(r)
+	return nil
 }
 
 // dismantle removes all of a sandbox, whatever there is of it. It does not stop
