@@ -293,6 +293,10 @@ func TestSessionsOfANode(t *testing.T) {
 	if err := r.Opened(context.Background(), newer); err != nil {
 		t.Fatal(err)
 	}
+	if err := r.ResetConnectivity(context.Background()); err != nil || !connected() {
+		t.Errorf("%v: a session of this very process was reset", err)
+	}
+	r.sessions.Clear() // as a process that has just started
 	if err := r.ResetConnectivity(context.Background()); err != nil || connected() {
 		t.Errorf("%v: connected after a restart of the server", err)
 	}

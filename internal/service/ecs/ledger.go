@@ -141,9 +141,18 @@ func (s *Service) clusterCandidates(r store.Reader, sc store.Scope, cluster stri
 func (s *Service) fargateCandidates(r store.Reader, sc store.Scope, cluster string) []placement.Instance {
 	var all []placement.Instance
 	for _, n := range s.nodesByRole.List(r, sc, "fargate") {
-		all = append(all, s.candidate(r, sc, cluster, n, nil))
+		c := s.candidate(r, sc, cluster, n, nil)
+		c.Active = n.Universal || s.homeActive(r, sc, n)
+		all = append(all, c)
 	}
 	return all
+}
+
+// homeActive tells whether the instance that the node's agent registered as
+// still is one.
+func (s *Service) homeActive(r store.Reader, sc store.Scope, n *Node) bool {
+	ci, ok := s.instances.Get(r, sc, memberKey(n.HomeCluster, n.HomeInstance))
+	return ok && ci.Status == statusActive
 }
 
 // nodeOf reads an instance's node without guarding it: in a transaction the

@@ -50,7 +50,8 @@ type Family struct {
 // operations write it; nothing but its status, its timestamps and tags ever changes.
 type TaskDefinition struct {
 	// Definition is complete (ARN, revision, status, compatibilities,
-	// requiresAttributes, registeredAt, registeredBy).
+	// requiresAttributes, registeredAt, registeredBy). It must not hold a union
+	// (a GPU requirement's sharingStrategy): JSON would not read it back.
 	Definition types.TaskDefinition `json:"definition"`
 	Tags       []types.Tag          `json:"tags,omitempty"`
 }

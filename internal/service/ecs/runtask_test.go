@@ -392,6 +392,34 @@ func TestCapacityProviderStrategyDivides(t *testing.T) {
 	}
 }
 
+func TestTheClustersDefaultStrategyApplies(t *testing.T) {
+	r := newRoom(t)
+	r.joinUniversal("n1", 4096, 8192)
+	r.define(fargate("web"))
+	item := func(name string, base, weight int32) types.CapacityProviderStrategyItem {
+		return types.CapacityProviderStrategyItem{CapacityProvider: &name, Base: base, Weight: weight}
+	}
+	r.update(func(tx *store.Tx) {
+		r.addCluster(tx, testScope, &Cluster{
+			Name: "spot", Generation: "g", Status: statusActive, CreatedAt: r.now(),
+			CapacityProviders:               []string{"FARGATE", "FARGATE_SPOT"},
+			DefaultCapacityProviderStrategy: []types.CapacityProviderStrategyItem{item("FARGATE", 1, 0), item("FARGATE_SPOT", 0, 1)},
+		})
+	})
+	out := r.run(&ecs.RunTaskInput{Cluster: aws.String("spot"), TaskDefinition: aws.String("web"), Count: aws.Int32(3),
+		NetworkConfiguration: &types.NetworkConfiguration{AwsvpcConfiguration: &types.AwsVpcConfiguration{Subnets: []string{r.Subnets(testAccount, testRegion)[0].ID}}}})
+	providers := map[string]int{}
+	for _, task := range out.Tasks {
+		if task.LaunchType != types.LaunchTypeFargate {
+			t.Errorf("launch type %s", task.LaunchType)
+		}
+		providers[*task.CapacityProviderName]++
+	}
+	if providers["FARGATE"] != 1 || providers["FARGATE_SPOT"] != 2 {
+		t.Errorf("providers %v, failures %v", providers, failures(out.Failures))
+	}
+}
+
 func TestTagsOfATask(t *testing.T) {
 	r := newRoom(t)
 	r.join("n1", "default", 1024, 1024)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"longshore.dev/longshore/internal/bulk"
@@ -49,6 +50,8 @@ type Service struct {
 	id   func() string
 
 	wakers wakers
+	// sessions holds the ids of the agents' sessions that this process serves.
+	sessions sync.Map
 }
 
 // New builds the room and declares its tables on deps.DB, which must not have

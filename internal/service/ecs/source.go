@@ -54,7 +54,8 @@ func (s *Service) sessionNode(r store.Reader, x acs.Session) (*Node, error) {
 
 // Opened implements acs.Source.
 func (s *Service) Opened(ctx context.Context, x acs.Session) error {
-	return s.db.Update(ctx, func(tx *store.Tx) error {
+	s.sessions.Store(x.ID, true)
+	err := s.db.Update(ctx, func(tx *store.Tx) error {
 		n, err := s.sessionNode(tx, x)
 		if err != nil {
 			return err
@@ -69,10 +70,15 @@ func (s *Service) Opened(ctx context.Context, x acs.Session) error {
 			return true
 		})
 	})
+	if err != nil {
+		s.sessions.Delete(x.ID)
+	}
+	return err
 }
 
 // Closed implements acs.Source.
 func (s *Service) Closed(ctx context.Context, x acs.Session) {
+	s.sessions.Delete(x.ID)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	err := s.db.Update(ctx, func(tx *store.Tx) error {
@@ -114,8 +120,8 @@ func (s *Service) setConnected(tx *store.Tx, sc store.Scope, node string, connec
 	return nil
 }
 
-// ResetConnectivity marks every node disconnected: what a server that starts
-// knows of its agents, until they connect again.
+// ResetConnectivity marks every node disconnected that has no session with this
+// process: what a server that starts knows of its agents, until they connect again.
 func (s *Service) ResetConnectivity(ctx context.Context) error {
 	var connected []store.Ref
 	for ref, n := range s.nodes.ListAll(s.db.Snapshot()) {
@@ -125,7 +131,10 @@ func (s *Service) ResetConnectivity(ctx context.Context) error {
 	}
 	for _, ref := range connected {
 		err := s.db.Update(ctx, func(tx *store.Tx) error {
-			return s.setConnected(tx, ref.Scope, ref.ID, false, func(*Node) bool { return true })
+			return s.setConnected(tx, ref.Scope, ref.ID, false, func(n *Node) bool {
+				_, here := s.sessions.Load(n.Session)
+				return !here
+			})
 		})
 		if err != nil {
 			return err
