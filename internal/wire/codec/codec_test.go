@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -357,4 +358,22 @@ func TestCBORAgainstAnotherLibrary(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %#v\nwant %#v", got, want)
 	}
+}
+
+// The shapes of recursive types are built once, whoever comes first.
+func TestShapesAreSharedByGoroutines(t *testing.T) {
+	c := testCodec()
+	var group sync.WaitGroup
+	for range 16 {
+		group.Go(func() {
+			var v thing
+			if err := c.DecodeJSON([]byte(`{"child":{"child":{"choice":{"thing":{"count":3}}}}}`), &v, nil); err != nil {
+				t.Error(err)
+			}
+			if b, err := c.AppendJSON(nil, &v); err != nil || !strings.Contains(string(b), `"choice":{"thing":{"count":3,`) {
+				t.Errorf("%v: %s", err, b)
+			}
+		})
+	}
+	group.Wait()
 }

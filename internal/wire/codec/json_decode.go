@@ -352,6 +352,9 @@ func (d *jsonDecoder) documentValue(v reflect.Value) error {
 
 // any decodes a document: its numbers keep their digits.
 func (d *jsonDecoder) any() (any, error) {
+	if err := d.spend(typeAny, 4); err != nil {
+		return nil, err
+	}
 	switch c := d.peek(); {
 	case c == '{':
 		m := map[string]any{}

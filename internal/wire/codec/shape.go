@@ -58,6 +58,7 @@ type member struct {
 var (
 	typeTime      = reflect.TypeFor[time.Time]()
 	typeMarshaler = reflect.TypeFor[document.Marshaler]()
+	typeAny       = reflect.TypeFor[any]()
 	typeAPIError  = reflect.TypeFor[smithy.APIError]()
 )
 
