@@ -39,7 +39,7 @@ func TestEveryKindIsSeen(t *testing.T) {
 	}
 	leaked := strings.Join(diff(before, after), "\n")
 	for _, want := range []string{
-		"process ", "cgroup ", "mount ", "file " + dir + "/file", "network link lktest0 (dummy)",
+		"process ", "cgroup ", "mount ", "file " + dir + "/file", "network link lktest0 (bridge)",
 		"address 10.213.214.1/24 on lktest0", "nftables table lktest", "nftables element",
 		"listening port tcp/", "network namespace /run/netns/lktest",
 	} {
@@ -80,7 +80,7 @@ func makeOneOfEach(t *testing.T, dir string) {
 	})
 	must(os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(child.Process.Pid)), 0))
 
-	link := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "lktest0"}}
+	link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "lktest0"}}
 	must(netlink.LinkAdd(link))
 	t.Cleanup(func() { must(netlink.LinkDel(link)) })
 	address, err := netlink.ParseAddr("10.213.214.1/24")

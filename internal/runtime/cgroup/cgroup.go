@@ -15,14 +15,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const unifiedMount = "/sys/fs/cgroup"
+const (
+	unifiedMount = "/sys/fs/cgroup"
+	hybridKey    = "unified"
+)
 
 // Layout is how this machine's cgroups are mounted.
 type Layout struct {
 	// V2 tells that one unified hierarchy holds every controller.
 	V2 bool
 	// controllers maps a v1 controller ("memory", "name=systemd") to the mount
-	// point of its hierarchy; on v2 the only key is "".
+	// point of its hierarchy; on v2 the only key is "". On a v1 machine that has
+	// mounted v2 as well, hybridKey is that mount: libcontainer joins it too.
 	controllers map[string]string
 }
 
@@ -52,11 +56,14 @@ func parseV1(mountinfo string) Layout {
 	for line := range strings.Lines(mountinfo) {
 		before, after, ok := strings.Cut(strings.TrimSpace(line), " - ")
 		left, right := strings.Fields(before), strings.Fields(after)
-		if !ok || len(left) < 5 || len(right) < 3 || right[0] != "cgroup" {
+		// A bind mount of some subtree shows a root other than "/".
+		if !ok || len(left) < 5 || len(right) < 3 || left[3] != "/" {
 			continue
 		}
-		// A bind mount of some subtree shows a root other than "/".
-		if left[3] != "/" {
+		if right[0] == "cgroup2" {
+			l.controllers[hybridKey] = left[4]
+		}
+		if right[0] != "cgroup" {
 			continue
 		}
 		for opt := range strings.SplitSeq(right[2], ",") {

@@ -117,6 +117,9 @@ func (g *group) bury(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), buryTimeout)
 	defer cancel()
 	r, path := g.r, shimrpc.GroupCgroup(g.r.opts.Node, g.name)
+	if said := lastWords(filepath.Join(g.dir, shimrpc.LogName)); said != "" {
+		r.log.Warn("a shim died", "group", g.name, "said", said)
+	}
 	if err := r.layout.Kill(ctx, path); err != nil {
 		return err
 	}
@@ -139,6 +142,23 @@ func (g *group) bury(ctx context.Context) error {
 		return fmt.Errorf("remove the directory of group %s: %w", g.name, err)
 	}
 	return nil
+}
+
+// lastWords is the end of a shim's log.
+func lastWords(path string) string {
+	const most = 4 << 10
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	said := make([]byte, min(most, info.Size()))
+	n, _ := f.ReadAt(said, info.Size()-int64(len(said)))
+	return string(said[:n])
 }
 
 // lose records the end of a container whose shim died.

@@ -52,40 +52,36 @@ type container struct {
 }
 
 // newContainer creates the container, its init waiting to be started.
-func (s *shim) newContainer(spec runtime.Spec) (c *container, err error) {
-	c = &container{
+func (s *shim) newContainer(spec runtime.Spec) (*container, error) {
+	c := &container{
 		shim: s, spec: spec, exited: make(chan struct{}),
 		cgroup: shimrpc.Cgroup(s.cfg.Node, s.cfg.Group, spec.ID),
 		record: shimrpc.Record{ID: spec.ID, Group: s.cfg.Group, Phase: runtime.PhaseCreated, CreatedAt: s.now()},
 	}
-	// On disk before anything else exists, so that a crash leaves no unknown traces.
-	if err := shimrpc.WriteRecord(s.cfg.StateDir, c.record); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, c.undo())
-		}
-	}()
-	root, err := c.prepare()
-	if err != nil {
-		return nil, err
-	}
-	defer root.namespace.Close()
-	if err := c.launch(root); err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.record.PID, err = c.process.Pid()
-	if err == nil {
-		err = shimrpc.WriteRecord(s.cfg.StateDir, c.record)
-	}
-	if err != nil {
-		return nil, err
+	if err := c.make(); err != nil {
+		return nil, errors.Join(err, c.undo())
 	}
 	go c.watch()
 	return c, nil
+}
+
+func (c *container) make() error {
+	// On disk before anything else exists, so that a crash leaves no unknown traces.
+	if err := shimrpc.WriteRecord(c.shim.cfg.StateDir, c.record); err != nil {
+		return err
+	}
+	root, err := c.prepare()
+	if err != nil {
+		return err
+	}
+	defer root.namespace.Close()
+	if err := c.launch(root); err != nil {
+		return err
+	}
+	if c.record.PID, err = c.process.Pid(); err != nil {
+		return err
+	}
+	return shimrpc.WriteRecord(c.shim.cfg.StateDir, c.record)
 }
 
 // undo removes what a failed create has left.

@@ -33,6 +33,7 @@ type shim struct {
 	containers map[string]*container
 	ending     bool
 	end        chan struct{} // closed when the shim is to end
+	endOnce    sync.Once
 }
 
 func newShim(cfg shimrpc.Config, now func() time.Time) (*shim, error) {
@@ -52,7 +53,11 @@ func (s *shim) serve(ctx context.Context, listener *net.UnixListener) error {
 	var connections sync.WaitGroup
 	defer connections.Wait()
 	defer cancel()
-	idle := time.AfterFunc(shimrpc.IdleExit, func() { s.endIfEmpty() })
+	idle := time.AfterFunc(shimrpc.IdleExit, func() {
+		if s.endIfEmpty() {
+			s.answered()
+		}
+	})
 	defer idle.Stop()
 	go func() {
 		<-s.end
@@ -66,7 +71,7 @@ func (s *shim) serve(ctx context.Context, listener *net.UnixListener) error {
 		if err != nil {
 			return fmt.Errorf("accept a connection: %w", err)
 		}
-		connections.Go(func() { _ = shimrpc.Serve(ctx, conn, s.handle) })
+		connections.Go(func() { _ = shimrpc.Serve(ctx, conn, s.handle, s.answered) })
 	}
 }
 
@@ -94,7 +99,7 @@ func (s *shim) handle(ctx context.Context, method string, body json.RawMessage) 
 		if !s.endIfEmpty() {
 			return nil, errors.New("the shim still has containers")
 		}
-		return nil, nil
+		return nil, s.layout.Remove(ctx, shimrpc.GroupCgroup(s.cfg.Node, s.cfg.Group))
 	}
 	req, err := decode[shimrpc.IDRequest](body)
 	if err != nil {
@@ -232,10 +237,17 @@ func (s *shim) endIfEmpty() bool {
 	if len(s.containers) > 0 {
 		return false
 	}
-	if !s.ending {
-		s.ending = true
-		// Answer the request that led here before the connections end.
-		time.AfterFunc(time.Millisecond, func() { close(s.end) })
-	}
+	s.ending = true
 	return true
+}
+
+// answered ends an ending shim: not before the request that decided it has its
+// answer.
+func (s *shim) answered() {
+	s.mu.Lock()
+	ending := s.ending
+	s.mu.Unlock()
+	if ending {
+		s.endOnce.Do(func() { close(s.end) })
+	}
 }

@@ -1,6 +1,7 @@
 package runtimetest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,21 +18,29 @@ var commands = []string{
 // the test.
 func RootFS(t testing.TB) string {
 	t.Helper()
-	root := t.TempDir()
-	for _, dir := range []string{"bin", "etc", "proc", "sys", "dev", "tmp", "home/worker"} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
-			t.Fatal(err)
+	root, err := MakeRootFS(filepath.Join(t.TempDir(), "rootfs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// MakeRootFS builds a root file system in dir and returns dir.
+func MakeRootFS(dir string) (string, error) {
+	for _, name := range []string{"bin", "etc", "proc", "sys", "dev", "tmp", "home/worker"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			return "", err
 		}
 	}
-	program := filepath.Join(root, "bin", "program")
-	build := exec.Command("go", "build", "-o", program, "longshore.dev/longshore/internal/runtime/runtimetest/program")
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "bin", "program"),
+		"longshore.dev/longshore/internal/runtime/runtimetest/program")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the test program: %v\n%s", err, out)
+		return "", fmt.Errorf("build the test program: %w\n%s", err, out)
 	}
 	for _, name := range commands {
-		if err := os.Symlink("program", filepath.Join(root, "bin", name)); err != nil {
-			t.Fatal(err)
+		if err := os.Symlink("program", filepath.Join(dir, "bin", name)); err != nil {
+			return "", err
 		}
 	}
 	files := map[string]string{
@@ -39,9 +48,9 @@ func RootFS(t testing.TB) string {
 		"etc/group":  "root:x:0:\nworkers:x:1001:\nextra:x:1002:worker\n",
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return "", err
 		}
 	}
-	return root
+	return dir, nil
 }

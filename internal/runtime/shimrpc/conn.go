@@ -144,8 +144,9 @@ func (c *Client) Call(ctx context.Context, method string, body, reply any) error
 type Handler func(ctx context.Context, method string, body json.RawMessage) (any, error)
 
 // Serve answers the requests of one connection until it ends, and returns when
-// every handler has. Only a peer of the same user, or root, is served.
-func Serve(ctx context.Context, conn *net.UnixConn, handle Handler) error {
+// every handler has. It calls answered after each answer. Only a peer of the same
+// user, or root, is served.
+func Serve(ctx context.Context, conn *net.UnixConn, handle Handler, answered func()) error {
 	defer conn.Close()
 	if err := checkPeer(conn); err != nil {
 		return err
@@ -172,6 +173,7 @@ func Serve(ctx context.Context, conn *net.UnixConn, handle Handler) error {
 			if err := writeFrame(conn, answer); err != nil {
 				cancel()
 			}
+			answered()
 		})
 	}
 }
