@@ -122,7 +122,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func burn(_ io.Writer, args []string) error {
+func burn(out io.Writer, args []string) error {
 	ctx, stop := untilTerminated()
 	defer stop()
 	switch args[0] {
@@ -151,6 +151,7 @@ func burn(_ io.Writer, args []string) error {
 	default:
 		return usageError{"usage: burn cpu|memory"}
 	}
+	fmt.Fprintln(out, "burning", args[0])
 	<-ctx.Done()
 	return exitCode(exitTerminated)
 }

@@ -64,6 +64,7 @@ func TestPulledImagesAreComplete(t *testing.T) {
 		{name: "insecure TLS", compression: imagetest.Gzip, tls: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			reg := imagetest.NewRegistry(t)
 			if tc.tls {
 				reg = imagetest.NewTLSRegistry(t)
@@ -243,6 +244,7 @@ func TestPullPolicies(t *testing.T) {
 		{image.PullAlways, false, true, nil, true},
 	} {
 		t.Run(fmt.Sprintf("%s reachable=%v here=%v", tc.policy, tc.reachable, tc.here), func(t *testing.T) {
+			t.Parallel()
 			reg := imagetest.NewRegistry(t)
 			ref := reg.Push("a", "1", old)
 			s := open(t, "")

@@ -14,12 +14,11 @@ import (
 
 // rootfs is the directory of the writable root file systems. It is kept apart
 // from the snapshotter because it needs no durability: a container's files die
-// with it, and two mkdirs cost a hundredth of two fsynced transactions.
+// with it, and a few directories cost a fraction of two fsynced transactions.
 //
 //	<dir>/<key>/chain   symbolic link whose text is the chain id of the layers below
 //	<dir>/<key>/fs      upper directory
 //	<dir>/<key>/work    overlayfs's work directory
-//	<dir>/.new-*        being made
 //	<dir>/.old-*        being removed
 type rootfs struct {
 	dir string
@@ -34,7 +33,6 @@ type rootfs struct {
 var keyPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
 const (
-	newPrefix = ".new-"
 	oldPrefix = ".old-"
 	// noChain stands for the chain id of an image without layers.
 	noChain = "scratch"
@@ -52,8 +50,7 @@ func openRootFS(dir string) (*rootfs, error) {
 	}
 	r := &rootfs{dir: dir, keys: map[string]string{}}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
-			_, n, _ := strings.Cut(e.Name()[1:], "-")
+		if n, ok := strings.CutPrefix(e.Name(), oldPrefix); ok {
 			if seq, err := strconv.Atoi(n); err == nil && seq > r.seq {
 				r.seq = seq
 			}
@@ -72,30 +69,36 @@ func openRootFS(dir string) (*rootfs, error) {
 	return r, nil
 }
 
-// make creates the directories of key over chain. The caller holds mu and knows
-// that key does not exist.
+// make creates the directories of key over chain. The link comes last: what has
+// none is not whole. The caller holds mu and knows that key does not exist.
 func (r *rootfs) make(key, chain string) error {
-	r.seq++
-	tmp := filepath.Join(r.dir, newPrefix+strconv.Itoa(r.seq))
-	err := os.Mkdir(tmp, 0o700)
+	dir := filepath.Join(r.dir, key)
+	upper := filepath.Join(dir, "fs")
+	err := os.Mkdir(dir, 0o700)
 	for _, step := range []func() error{
-		func() error { return os.Mkdir(filepath.Join(tmp, "fs"), 0o755) },
-		// The root of a container is traversable by all of its users whatever our umask.
-		func() error { return os.Chmod(filepath.Join(tmp, "fs"), 0o755) },
-		func() error { return os.Mkdir(filepath.Join(tmp, "work"), 0o700) },
-		func() error { return os.Symlink(chain, filepath.Join(tmp, "chain")) },
-		func() error { return os.Rename(tmp, filepath.Join(r.dir, key)) },
+		func() error { return os.Mkdir(upper, 0o755) },
+		func() error { return traversable(upper) },
+		func() error { return os.Mkdir(filepath.Join(dir, "work"), 0o700) },
+		func() error { return os.Symlink(chain, filepath.Join(dir, "chain")) },
 	} {
 		if err == nil {
 			err = step()
 		}
 	}
 	if err != nil {
-		_ = os.RemoveAll(tmp)
-		return err
+		return errors.Join(err, os.RemoveAll(dir))
 	}
 	r.keys[key] = chain
 	return nil
+}
+
+// traversable lets all users of a container pass its root, whatever our umask.
+func traversable(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm() == 0o755 {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
 }
 
 // discard takes key out of sight; sweep removes it. The caller holds mu or is alone.
@@ -111,15 +114,13 @@ func (r *rootfs) discard(key string) error {
 
 // sweep removes what was discarded.
 func (r *rootfs) sweep() error {
-	r.mu.Lock()
-	entries, err := os.ReadDir(r.dir) // .new-* of now are made under mu
-	r.mu.Unlock()
+	entries, err := os.ReadDir(r.dir)
 	if err != nil {
 		return err
 	}
 	var first error
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), newPrefix) || strings.HasPrefix(e.Name(), oldPrefix) {
+		if strings.HasPrefix(e.Name(), oldPrefix) {
 			if err := os.RemoveAll(filepath.Join(r.dir, e.Name())); err != nil && first == nil {
 				first = err
 			}

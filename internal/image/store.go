@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -99,6 +100,9 @@ var _ Store = (*Local)(nil)
 func Open(opts Options) (*Local, error) {
 	if !filepath.IsAbs(opts.Root) {
 		return nil, fmt.Errorf("open image store: %q is not an absolute path", opts.Root)
+	}
+	if strings.ContainsAny(opts.Root, `,:\`) {
+		return nil, fmt.Errorf("open image store: %q has a comma, a colon or a backslash in it, which overlayfs's mount options cannot hold; choose another data directory", opts.Root)
 	}
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("open image store: unpacking layers needs root privileges, and this process runs as user %d", os.Geteuid())

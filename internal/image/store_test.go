@@ -146,7 +146,11 @@ func TestImportedImagesAreComplete(t *testing.T) {
 	for _, c := range []imagetest.Compression{imagetest.Plain, imagetest.Gzip, imagetest.Zstd} {
 		for _, docker := range []bool{false, true} {
 			for _, outer := range []imagetest.Compression{imagetest.Plain, imagetest.Gzip, imagetest.Zstd} {
+				if outer != imagetest.Plain && c != imagetest.Gzip {
+					continue // the archive's compression does not depend on the layers'
+				}
 				t.Run(fmt.Sprintf("layers=%s docker=%v archive=%s", c, docker, outer), func(t *testing.T) {
+					t.Parallel()
 					img := twoLayers(t, c, docker && c != imagetest.Zstd)
 					named := imagetest.Named{Image: img, Names: []string{"a/b:1", "docker.io/library/c:latest"}}
 					archive := imagetest.OCIArchive(t, named)
