@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"strconv"
 )
@@ -40,7 +39,7 @@ func openEnvelope(value []byte) (version int, record []byte, err error) {
 
 // Upgrade turns the stored JSON of an older schema version into that of the
 // table's current version.
-type Upgrade func(version int, record json.RawMessage) (json.RawMessage, error)
+type Upgrade func(version int, record []byte) ([]byte, error)
 
 // schema is the version that a table writes, and how it reads older ones.
 type schema struct {
