@@ -93,11 +93,13 @@ func TestLoopRunsAndEnds(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- l.Run(ctx) }()
 		time.Sleep(2*time.Hour + time.Minute)
+		mu.Lock()
 		for _, key := range []string{"a", "b", "c", "d", "e", "f"} {
 			if handled[key] != 3 {
 				t.Errorf("%s was handled %d times, want at the start and at two resyncs", key, handled[key])
 			}
 		}
+		mu.Unlock()
 		if most.Load() != 4 {
 			t.Errorf("%d keys were handled at a time, want 4", most.Load())
 		}

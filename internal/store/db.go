@@ -54,7 +54,8 @@ type DB struct {
 	notices  chan notice
 
 	requests  chan *request
-	contended chan struct{} // held by the one update that retries after conflicts
+	turns     chan struct{}                       // held by the one update whose turn it is after conflicts
+	contested atomic.Pointer[map[string]struct{}] // the keys that it touches
 
 	stop     chan struct{}
 	stopOnce sync.Once
@@ -66,13 +67,13 @@ type DB struct {
 // indexes on it, then Start it.
 func New(kv KV, opts Options) *DB {
 	return &DB{
-		kv:        kv,
-		opts:      opts.withDefaults(),
-		byName:    make(map[string]*table),
-		notices:   make(chan notice, maxNotices),
-		requests:  make(chan *request, maxGroup),
-		contended: make(chan struct{}, 1),
-		stop:      make(chan struct{}),
+		kv:       kv,
+		opts:     opts.withDefaults(),
+		byName:   make(map[string]*table),
+		notices:  make(chan notice, maxNotices),
+		requests: make(chan *request, maxGroup),
+		turns:    make(chan struct{}, 1),
+		stop:     make(chan struct{}),
 	}
 }
 

@@ -49,7 +49,7 @@ func (f *fixture) increment(ctx context.Context, counter, entry string) error {
 func TestCountersAreLinearizable(t *testing.T) {
 	each(t, func(t *testing.T, kv store.KV) {
 		f := start(t, kv)
-		const writers, rounds = 8, 25
+		const writers, rounds = 16, 30
 		var wg sync.WaitGroup
 		for w := range writers {
 			wg.Go(func() {

@@ -26,18 +26,25 @@ const (
 //
 // When ctx ends first, the error says whether the write may still be applied.
 func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) error {
-	alone := false
-	defer func() {
-		if alone {
-			<-db.contended
-		}
-	}()
+	turn := turn{db: db}
+	defer turn.end()
 	backoff := minBackoff
-	for attempt := 1; ; attempt++ {
+	for attempt := 1; ; {
 		if err := db.ready(ctx); err != nil {
 			return err
 		}
-		result, err := db.attempt(ctx, fn)
+		txn, err := db.prepare(fn)
+		if err != nil || len(txn.Ops) == 0 {
+			return err
+		}
+		if turn.mustWait(txn) {
+			// Look again when it is our turn: the view will be newer then.
+			if err := turn.take(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		result, err := db.commit(ctx, txn)
 		if err != nil {
 			return err
 		}
@@ -47,20 +54,67 @@ func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) error {
 		if attempt == db.opts.MaxAttempts {
 			return fmt.Errorf("%w: gave up after %d attempts", ErrConflict, attempt)
 		}
-		if !alone && attempt >= 2 {
-			// Who lost twice takes turns with the other losers: each of them
-			// would make the rest lose again.
-			select {
-			case db.contended <- struct{}{}:
-				alone = true
-			case <-ctx.Done():
-				return fmt.Errorf("store: nothing was written: %w", ctx.Err())
-			case <-db.stop:
-				return db.Err()
+		db.catchUp(ctx, result.Revision, backoff)
+		if attempt++; attempt > 2 {
+			if err := turn.take(ctx); err != nil {
+				return err
 			}
 		}
-		db.catchUp(ctx, result.Revision, backoff)
 		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// turn lets updates that lost against others of this process go one after the
+// other: each of them would make the rest lose again. Newcomers that touch the
+// keys of the one whose turn it is wait for theirs, or it might always lose.
+type turn struct {
+	db   *DB
+	mine bool
+}
+
+func (t *turn) mustWait(txn Txn) bool {
+	if t.mine {
+		keys := make(map[string]struct{}, len(txn.Guards)+len(txn.Ops))
+		for _, g := range txn.Guards {
+			keys[g.Key] = struct{}{}
+		}
+		for _, op := range txn.Ops {
+			keys[op.Key] = struct{}{}
+		}
+		t.db.contested.Store(&keys)
+		return false
+	}
+	contested := t.db.contested.Load()
+	if contested == nil {
+		return false
+	}
+	for _, op := range txn.Ops {
+		if _, ok := (*contested)[op.Key]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *turn) take(ctx context.Context) error {
+	if t.mine {
+		return nil
+	}
+	select {
+	case t.db.turns <- struct{}{}:
+		t.mine = true
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("store: nothing was written: %w", ctx.Err())
+	case <-t.db.stop:
+		return t.db.Err()
+	}
+}
+
+func (t *turn) end() {
+	if t.mine {
+		t.db.contested.Store(nil)
+		<-t.db.turns
 	}
 }
 
@@ -77,23 +131,17 @@ func (db *DB) ready(ctx context.Context) error {
 	return nil
 }
 
-// attempt runs fn once and commits; an fn that writes nothing has succeeded.
-func (db *DB) attempt(ctx context.Context, fn func(tx *Tx) error) (TxnResult, error) {
+// prepare runs fn once; an fn that writes nothing makes a transaction without ops.
+func (db *DB) prepare(fn func(tx *Tx) error) (Txn, error) {
 	tx := newTx(db.Snapshot())
 	if err := fn(tx); err != nil {
-		return TxnResult{}, err
+		return Txn{}, err
 	}
 	if tx.err != nil {
-		return TxnResult{}, tx.err
+		return Txn{}, tx.err
 	}
 	txn := tx.txn()
-	if len(txn.Ops) == 0 {
-		return TxnResult{Succeeded: true}, nil
-	}
-	if err := txn.Validate(); err != nil {
-		return TxnResult{}, err
-	}
-	return db.commit(ctx, txn)
+	return txn, txn.Validate()
 }
 
 // reached waits until the view shows an applied revision.

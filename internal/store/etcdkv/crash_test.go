@@ -134,6 +134,7 @@ func (c *crashDB) report() (at [crashWriters]int) {
 // TestKilledAtRandom kills a process with eight writers, again and again: no
 // acknowledged transaction may be missing, and none half applied.
 func TestKilledAtRandom(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))

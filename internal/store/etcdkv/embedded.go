@@ -30,6 +30,9 @@ type Embedded struct {
 	Log *slog.Logger
 	// Now is the clock (nil: time.Now).
 	Now func() time.Time
+
+	defragMin int64         // 0: defragMinBytes
+	lookEvery time.Duration // 0: lookEvery
 }
 
 func (o Embedded) withDefaults() Embedded {
@@ -47,6 +50,12 @@ func (o Embedded) withDefaults() Embedded {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.defragMin == 0 {
+		o.defragMin = defragMinBytes
+	}
+	if o.lookEvery == 0 {
+		o.lookEvery = lookEvery
 	}
 	return o
 }

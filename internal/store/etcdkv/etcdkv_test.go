@@ -64,10 +64,12 @@ func openRemote(t testing.TB, opts etcdkv.Remote) *etcdkv.KV {
 }
 
 func TestEmbeddedContract(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) store.KV { return openEmbedded(t, etcdkv.Embedded{}) })
 }
 
 func TestRemoteContract(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) store.KV {
 		endpoint, _ := startCluster(t, nil)
 		return openRemote(t, etcdkv.Remote{Endpoints: []string{endpoint}})
@@ -75,6 +77,7 @@ func TestRemoteContract(t *testing.T) {
 }
 
 func TestRemoteContractWithPrefix(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) store.KV {
 		endpoint, _ := startCluster(t, nil)
 		return openRemote(t, etcdkv.Remote{Endpoints: []string{"http://" + endpoint}, Prefix: "/longshore/one/"})

@@ -15,8 +15,8 @@ import (
 
 const (
 	maintainEvery = time.Second
-	// alarmEvery is how often alarms and the file's size are looked at.
-	alarmEvery = 30 * time.Second
+	// lookEvery is how often the file's size is looked at.
+	lookEvery = 30 * time.Second
 	// maintainTimeout bounds one compaction or defragmentation.
 	maintainTimeout = 2 * time.Minute
 
@@ -35,6 +35,8 @@ type maintenance struct {
 	quota        int64
 	historyAge   time.Duration
 	historyBytes int64
+	defragMin    int64
+	lookEvery    time.Duration
 	log          *slog.Logger
 	now          func() time.Time
 	wakeup       chan struct{}
@@ -57,7 +59,7 @@ type mark struct {
 func newMaintenance(server *etcdserver.EtcdServer, o Embedded) *maintenance {
 	return &maintenance{
 		server: server, quota: o.QuotaBytes, historyAge: o.HistoryAge, historyBytes: o.HistoryBytes,
-		log: o.Log, now: o.Now, wakeup: make(chan struct{}, 1),
+		defragMin: o.defragMin, lookEvery: o.lookEvery, log: o.Log, now: o.Now, wakeup: make(chan struct{}, 1),
 	}
 }
 
@@ -77,7 +79,7 @@ func (kv *KV) maintain() {
 		kv.compactHistory(now)
 		if m.full() { // perhaps since an earlier run
 			kv.repairIfDue(now)
-		} else if now.Sub(m.looked) >= alarmEvery {
+		} else if now.Sub(m.looked) >= m.lookEvery {
 			m.looked = now
 			kv.defragIfMostlyFree(now)
 		}
@@ -137,7 +139,7 @@ func (m *maintenance) plan(marks []mark) (target mark, rest []mark, due bool) {
 func (kv *KV) defragIfMostlyFree(now time.Time) {
 	m := kv.maintenance
 	size, used := m.server.Backend().Size(), m.server.Backend().SizeInUse()
-	if size < defragMinBytes || used*10 > size*4 || now.Sub(m.defragged) < defragEvery {
+	if size < m.defragMin || used*10 > size*4 || now.Sub(m.defragged) < defragEvery {
 		return
 	}
 	m.defragged = now
