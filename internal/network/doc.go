@@ -16,8 +16,12 @@
 // Everything carries a hash of the node's name, so several nodes live on one
 // machine. Setup and Teardown are idempotent; a record precedes every action, so
 // that New, after a kill at any point, removes what is half made and adopts the
-// rest. Other firewalls have the last word: a drop in their forward or input
-// chain is final, and New warns when it sees one.
+// rest. A host port in use is a bound socket as well as a map entry.
+//
+// New turns IPv4 forwarding on, which nobody turns off again. Other firewalls have
+// the last word, as a drop in their forward or input chain is final: New enters
+// rules into Docker's chain for that purpose, and warns of others. Sandboxes have
+// no IPv6 (but ::1), and no broadcast or multicast between them.
 //
 // It does not start processes, resolve names or serve metadata.
 //

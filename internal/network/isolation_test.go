@@ -70,7 +70,7 @@ func routeLoopbackOut(gateway netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	if err := h.LinkSetDown(lo); err != nil {
+	if err := h.AddrDel(lo, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("127.0.0.1/8"))}); err != nil {
 		return err
 	}
 	return h.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Dst: ipNet(loopback),

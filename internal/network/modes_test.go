@@ -187,6 +187,8 @@ func TestMetadataInEveryMode(t *testing.T) {
 	wantAnswer(t, bridge.NetNS, "tcp", "169.254.170.2:80", "metadata "+bridge.Address.Addr().String())
 	wantAnswer(t, vpc.NetNS, "tcp", "169.254.170.2:80", "metadata 10.77.0.10")
 	wantAnswer(t, host.NetNS, "tcp", "169.254.170.2:80", "metadata 169.254.170.2")
+	listen(t, "host", "tcp", ":7000", "host")
+	wantNoAnswer(t, bridge.NetNS, "tcp", "169.254.170.2:7000")
 
 	lan := newOtherHost(t, "lan", "198.51.100.0/24")
 	lan.routeVia(t, l.pool.subnet)

@@ -42,7 +42,7 @@ type ENI struct {
 	// Address with its subnet's prefix length: the container's own address.
 	Address netip.Prefix `json:"address"`
 	Gateway netip.Addr   `json:"gateway"`
-	// MAC in colon form; empty lets the kernel choose.
+	// MAC in colon form; when empty, one is derived from the address.
 	MAC string `json:"mac,omitempty"`
 }
 
@@ -51,13 +51,14 @@ type Request struct {
 	// ID is unique on the node: [a-z0-9-]{1,64}.
 	ID       string        `json:"id"`
 	Mode     Mode          `json:"mode"`
-	Hostname string        `json:"hostname,omitempty"`
-	Ports    []PortMapping `json:"ports,omitempty"` // bridge only
-	ENI      *ENI          `json:"eni,omitempty"`   // awsvpc only
+	Hostname string        `json:"hostname,omitempty"` // default: the id's first 12 characters, the host's in host mode
+	Ports    []PortMapping `json:"ports,omitempty"`    // bridge only
+	ENI      *ENI          `json:"eni,omitempty"`      // awsvpc only
 	// DNSServers and DNSSearch override the host's resolver settings.
 	DNSServers []string `json:"dnsServers,omitempty"`
 	DNSSearch  []string `json:"dnsSearch,omitempty"`
-	// ExtraHosts are "name:address" lines for /etc/hosts.
+	// ExtraHosts are "name:address" lines for /etc/hosts; the address host-gateway
+	// stands for the host's on the bridge.
 	ExtraHosts []string `json:"extraHosts,omitempty"`
 }
 

@@ -166,13 +166,18 @@ func (l *Linux) build(ctx context.Context, r *record) error {
 	if err := step("record", func() error { return l.records.write(r) }); err != nil {
 		return err
 	}
-	if err := step("files", func() error { return l.writeFiles(r) }); err != nil {
+	// The files take the disk's time, the links the kernel's: both at once.
+	files := make(chan error, 1)
+	l.atStep("files")
+	go func() { files <- l.writeFiles(r) }()
+	var err error
+	if r.Link != "" {
+		err = l.connect(ctx, r, step)
+	}
+	if err := errors.Join(err, <-files); err != nil {
 		return err
 	}
 	if r.Link != "" {
-		if err := l.connect(ctx, r, step); err != nil {
-			return err
-		}
 		if err := step("elements", func() error { return l.rules.add(r) }); err != nil {
 			return err
 		}
@@ -260,11 +265,20 @@ func (l *Linux) writeFiles(r *record) error {
 		s.Hosts:        hostsFor(r.Request, name, s.Address.Addr(), l.pool.gateway(), hostsFile),
 		s.HostnameFile: name + "\n",
 	} {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		if err := writeForAll(path, text); err != nil {
 			return fmt.Errorf("network: files of sandbox %s: %w", r.id(), err)
 		}
 	}
 	return nil
+}
+
+// writeForAll writes a file that every user of a container may read, whatever this
+// process's umask.
+func writeForAll(path, text string) error {
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o644)
 }
 
 // Teardown removes a sandbox; an interrupted one is taken up again. See Network.
