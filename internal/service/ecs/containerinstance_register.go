@@ -164,6 +164,8 @@ func (s *Service) register(tx *store.Tx, r *registration) (*Node, *ContainerInst
 			ID: r.id, Cluster: c.Name, NodeID: n.ID, Status: statusActive, RegisteredAt: r.now, Tags: r.in.Tags,
 		}
 		n.Incarnation = r.incarnation
+		// Whoever deletes the cluster at the same time must see the instance.
+		s.clusters.Put(tx, r.scope, c.Name, c)
 	}
 	n.HomeCluster, n.HomeInstance = c.Name, ci.ID
 	n.Resources, n.Attributes, n.VersionInfo, n.RegisteredAt = r.resources, r.announced, r.in.VersionInfo, r.now

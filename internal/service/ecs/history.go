@@ -58,8 +58,15 @@ func (s *Service) Sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.sweepClusters(ctx, now); err != nil {
+		return err
+	}
 	var over []store.Ref
 	for ref, ci := range s.instancesByStatus.ListAll(snap, statusInactive) {
+		// A universal node's sessions are in the name of its own instance.
+		if n, ok := s.node(snap, ref.Scope, ci.NodeID); ok && n.Universal && n.isHome(ci) {
+			continue
+		}
 		if now.Sub(ci.InactiveAt) >= instanceRest {
 			over = append(over, ref)
 		}

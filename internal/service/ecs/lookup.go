@@ -1,6 +1,7 @@
 package ecs
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"time"
@@ -37,6 +38,19 @@ func (s *Service) clusterForWrite(tx *store.Tx, sc store.Scope, ref *string, gen
 	return s.cluster(tx, sc, &name)
 }
 
+// EnsureDefaultCluster makes the default cluster where the account has never had
+// one, so that it is there before its first use.
+func (s *Service) EnsureDefaultCluster(ctx context.Context, account, region string) error {
+	generation, now := s.id(), s.now().UTC()
+	return s.db.Update(ctx, func(tx *store.Tx) error {
+		sc := store.Scope{Account: account, Region: region}
+		if _, ok := s.clusters.Get(tx, sc, defaultCluster); !ok {
+			s.addCluster(tx, sc, &Cluster{Name: defaultCluster, Generation: generation, Status: statusActive, CreatedAt: now})
+		}
+		return nil
+	})
+}
+
 // addCluster puts a new ACTIVE cluster and joins the universal nodes to it.
 func (s *Service) addCluster(tx *store.Tx, sc store.Scope, c *Cluster) *Cluster {
 	s.clusters.Put(tx, sc, c.Name, c)
@@ -50,13 +64,28 @@ func (s *Service) addCluster(tx *store.Tx, sc store.Scope, c *Cluster) *Cluster 
 }
 
 // withdrawUniversal removes the universal nodes' instances from a cluster that
-// is being deleted; they are no reason to refuse the deletion.
-func (s *Service) withdrawUniversal(tx *store.Tx, sc store.Scope, cluster string) {
+// is being deleted; they are no reason to refuse the deletion. The instance that
+// a node's agent registered as only becomes INACTIVE: the agent's sessions, which
+// serve the other clusters too, are in its name.
+func (s *Service) withdrawUniversal(tx *store.Tx, sc store.Scope, cluster string, now time.Time) {
 	for key, ci := range s.instances.ListPrefix(tx, sc, cluster+"/") {
-		if n, ok := s.nodes.Get(tx, sc, ci.NodeID); ok && n.Universal {
+		n, ok := s.nodes.Get(tx, sc, ci.NodeID)
+		switch {
+		case !ok || !n.Universal:
+		case n.isHome(ci):
+			ci = s.instances.Clone(ci)
+			ci.Status, ci.InactiveAt = statusInactive, now
+			ci.Version++
+			s.instances.Put(tx, sc, key, ci)
+		default:
 			s.instances.Delete(tx, sc, key)
 		}
 	}
+}
+
+// isHome tells whether the node's agent registered as this instance.
+func (n *Node) isHome(ci *ContainerInstance) bool {
+	return n.HomeCluster == ci.Cluster && n.HomeInstance == ci.ID
 }
 
 // joinCluster makes the instance of a universal node in a cluster. Its id
@@ -64,6 +93,7 @@ func (s *Service) withdrawUniversal(tx *store.Tx, sc store.Scope, cluster string
 // joining again finds the same record.
 func (s *Service) joinCluster(tx *store.Tx, sc store.Scope, n *Node, c *Cluster, now time.Time) {
 	if n.HomeCluster == c.Name {
+		s.comeHome(tx, sc, n, c)
 		return
 	}
 	sum := sha256.Sum256([]byte(n.ID + "\x00" + n.Incarnation + "\x00" + c.Generation))
@@ -74,6 +104,19 @@ func (s *Service) joinCluster(tx *store.Tx, sc store.Scope, n *Node, c *Cluster,
 	if _, ok := s.instances.Get(tx, sc, ci.Key()); !ok {
 		s.instances.Put(tx, sc, ci.Key(), ci)
 	}
+}
+
+// comeHome makes a node's own instance ACTIVE again when the cluster was deleted
+// and made anew.
+func (s *Service) comeHome(tx *store.Tx, sc store.Scope, n *Node, c *Cluster) {
+	old, ok := s.instances.Get(tx, sc, memberKey(c.Name, n.HomeInstance))
+	if !ok || old.Status != statusInactive || old.InactiveAt.After(c.CreatedAt) {
+		return
+	}
+	ci := s.instances.Clone(old)
+	ci.Status, ci.StatusReason, ci.InactiveAt, ci.RegisteredAt = statusActive, "", time.Time{}, c.CreatedAt
+	ci.Version++
+	s.instances.Put(tx, sc, ci.Key(), ci)
 }
 
 // definition returns the task definition that ref names: a family's latest

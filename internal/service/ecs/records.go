@@ -298,6 +298,8 @@ type tables struct {
 	tasksByStatus *store.Index[Task]
 	// liveByDefinition: definitionID, of tasks that are not STOPPED.
 	liveByDefinition *store.Index[Task]
+	// tasksByPhase: "cluster/launch type/running" or "…/pending", of the same.
+	tasksByPhase *store.Index[Task]
 }
 
 func declareTables(db *store.DB) tables {
@@ -364,6 +366,7 @@ func (t *tables) declareTaskIndexes() {
 	t.tasksByStarter = inCluster("starter", func(k *Task) string { return k.StartedBy })
 	t.tasksByService = inCluster("service", func(k *Task) string { return k.Service })
 	t.tasksByInstance = inCluster("instance", func(k *Task) string { return k.InstanceID })
+	t.tasksByPhase = inCluster("phase", taskPhase)
 	t.tasksByID = index("id", func(k *Task) string { return k.ID })
 	t.tasksByStatus = index("status", func(k *Task) string {
 		if k.LastStatus == taskStopped {

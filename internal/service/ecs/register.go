@@ -38,6 +38,7 @@ func info() wire.ServiceInfo {
 // and condition keys that AWS's service authorization reference lists for it.
 func (s *Service) Register(r *wire.Registry) {
 	w := r.Add(info())
+	s.registerClusters(w)
 	s.registerTasks(w)
 	s.registerInstances(w)
 	s.registerAgent(w)

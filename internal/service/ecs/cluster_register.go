@@ -1,0 +1,79 @@
+package ecs
+
+import (
+	"context"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"longshore.dev/longshore/internal/wire"
+)
+
+func (s *Service) registerClusters(w *wire.Service) {
+	wire.Handle(w, wire.Operation[ecs.CreateClusterInput]{
+		Name: "CreateCluster",
+		Conditions: func(_ context.Context, in *ecs.CreateClusterInput) map[string][]string {
+			return providerCondition(tagConditions(in.Tags), in.CapacityProviders)
+		},
+	}, s.CreateCluster)
+	wire.Handle(w, wire.Operation[ecs.DeleteClusterInput]{
+		Name: "DeleteCluster",
+		Resources: func(ctx context.Context, in *ecs.DeleteClusterInput) []string {
+			return s.clusterResource(ctx, in.Cluster)
+		},
+	}, s.DeleteCluster)
+	wire.Handle(w, wire.Operation[ecs.DescribeClustersInput]{
+		Name: "DescribeClusters", ReadOnly: true,
+		Resources: func(ctx context.Context, in *ecs.DescribeClustersInput) []string {
+			if len(in.Clusters) == 0 {
+				return s.clusterResource(ctx, nil)
+			}
+			var arns []string
+			for _, ref := range in.Clusters {
+				arns = append(arns, s.clusterResource(ctx, &ref)...)
+			}
+			return arns
+		},
+	}, s.DescribeClusters)
+	wire.Handle(w, wire.Operation[ecs.ListClustersInput]{
+		Name: "ListClusters", ReadOnly: true,
+	}, s.ListClusters)
+	wire.Handle(w, wire.Operation[ecs.UpdateClusterInput]{
+		Name: "UpdateCluster",
+		Resources: func(ctx context.Context, in *ecs.UpdateClusterInput) []string {
+			return s.clusterResource(ctx, in.Cluster)
+		},
+	}, s.UpdateCluster)
+	wire.Handle(w, wire.Operation[ecs.UpdateClusterSettingsInput]{
+		Name: "UpdateClusterSettings",
+		Resources: func(ctx context.Context, in *ecs.UpdateClusterSettingsInput) []string {
+			return s.clusterResource(ctx, in.Cluster)
+		},
+	}, s.UpdateClusterSettings)
+	wire.Handle(w, wire.Operation[ecs.PutClusterCapacityProvidersInput]{
+		Name: "PutClusterCapacityProviders",
+		Resources: func(ctx context.Context, in *ecs.PutClusterCapacityProvidersInput) []string {
+			return s.clusterResource(ctx, in.Cluster)
+		},
+		Conditions: func(_ context.Context, in *ecs.PutClusterCapacityProvidersInput) map[string][]string {
+			return providerCondition(map[string][]string{}, in.CapacityProviders)
+		},
+	}, s.PutClusterCapacityProviders)
+}
+
+func providerCondition(c map[string][]string, providers []string) map[string][]string {
+	if len(providers) > 0 {
+		c["ecs:capacity-provider"] = providers
+	}
+	return c
+}
+
+// tagConditions are the condition keys of the tags that a call gives.
+func tagConditions(tags []types.Tag) map[string][]string {
+	c := map[string][]string{}
+	for _, t := range tags {
+		c["aws:RequestTag/"+deref(t.Key)] = []string{deref(t.Value)}
+		c["aws:TagKeys"] = append(c["aws:TagKeys"], deref(t.Key))
+	}
+	return c
+}
