@@ -49,7 +49,7 @@ func (u *upCommand) Run(ctx context.Context, c *console) error {
 	group.Go(func() error { return server.Run(serverCtx) })
 	n, err := node.Open(serverCtx, node.Options{
 		DataDir: u.Data, Region: u.Region, Zone: u.Region + "a", Version: version, Endpoint: server.Endpoint(),
-		Credentials: node.Credentials{AccessKeyID: key.ID, SecretAccessKey: key.Secret}, Universal: true, Fargate: true, Log: log,
+		Credentials: node.Credentials{AccessKeyID: key.ID, SecretAccessKey: key.Secret}, Universal: true, Fargate: true, ENISubnets: server.Subnets(), Log: log,
 	})
 	if err != nil {
 		stopServer()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -107,7 +108,9 @@ func openKV(ctx context.Context, c *Config) (*etcdkv.KV, error) {
 func (s *Server) build(sealer *seal.Sealer) (err error) {
 	s.db = store.New(s.kv, store.Options{Log: s.log})
 	s.iam = iam.New(iam.Deps{DB: s.db, Sealer: sealer, Now: time.Now})
-	s.logs = logs.New(logs.Deps{DB: s.db, Events: s.bulk.Logs(), Now: time.Now, NewID: newID, Log: s.log})
+	if s.logs, err = logs.New(logs.Deps{DB: s.db, Events: s.bulk.Logs(), Now: time.Now, NewID: newID, Log: s.log}); err != nil {
+		return err
+	}
 	s.ecs, err = ecs.New(ecs.Deps{
 		DB: s.db, History: s.bulk.History(), Now: time.Now, NewID: newID, Log: s.log, Endpoint: s.Endpoint(),
 	})
@@ -146,9 +149,12 @@ func (s *Server) authenticate(r *http.Request, body []byte) (wire.Principal, str
 	return principal, signature.Region, nil
 }
 
-// ensureAccess makes sure that there is a root key, and leaves on disk how this
-// machine's owner reaches the server.
+// ensureAccess makes sure that there are a default cluster and a root key, and
+// leaves on disk how this machine's owner reaches the server.
 func (s *Server) ensureAccess(ctx context.Context, sealer *seal.Sealer) error {
+	if err := s.ecs.EnsureDefaultCluster(ctx, s.config.Account, s.config.Region); err != nil {
+		return err
+	}
 	root, err := s.iam.EnsureRoot(ctx, s.config.Account, s.config.Root)
 	if err != nil {
 		return err
@@ -165,6 +171,15 @@ func (s *Server) Endpoint() string { return endpointURL(s.listener.Addr()) }
 
 // Access is how the server's owner reaches it.
 func (s *Server) Access() Access { return s.access }
+
+// Subnets are the address ranges of the account's VPC, which nodes must carry.
+func (s *Server) Subnets() []netip.Prefix {
+	var all []netip.Prefix
+	for _, subnet := range s.ecs.Subnets(s.config.Account, s.config.Region) {
+		all = append(all, subnet.CIDR)
+	}
+	return all
+}
 
 // AddNode makes a node known, with what it may serve, and returns its access key.
 func (s *Server) AddNode(ctx context.Context, id string, all, fargate bool) (iam.AccessKey, error) {

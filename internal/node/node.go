@@ -188,8 +188,10 @@ func (n *Node) StopTasks(ctx context.Context) error { return n.agent.StopTasks(c
 // with the last of them.
 func (n *Node) Close() error {
 	var errs []error
+	idle := false
 	if n.networks != nil {
-		if sandboxes, err := n.networks.Sandboxes(context.Background()); err == nil && len(sandboxes) == 0 {
+		sandboxes, err := n.networks.Sandboxes(context.Background())
+		if idle = err == nil && len(sandboxes) == 0; idle {
 			errs = append(errs, n.networks.Destroy(context.Background()))
 		}
 		errs = append(errs, n.networks.Close())
@@ -199,6 +201,9 @@ func (n *Node) Close() error {
 	}
 	if n.images != nil {
 		errs = append(errs, n.images.Close())
+	}
+	if idle {
+		errs = append(errs, removeRunDir(n.runDir))
 	}
 	n.networks, n.runtime, n.images = nil, nil, nil
 	return errors.Join(errs...)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -25,6 +26,17 @@ func prepareRunDir(dir string) error {
 	}
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, runDirSize); err != nil {
 		return fmt.Errorf("%s is not in memory and no tmpfs can be mounted there (containers need root): %w", dir, err)
+	}
+	return nil
+}
+
+// removeRunDir unmounts and removes the run directory of a node without tasks.
+func removeRunDir(dir string) error {
+	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmount the run directory %s: %w", dir, err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove the run directory: %w", err)
 	}
 	return nil
 }
