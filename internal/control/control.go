@@ -123,6 +123,7 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 	registry := wire.NewRegistry(wire.Chain{
 		Credentials: s.iam, Constraints: constraint.New().Check,
 		Authorizer: &iam.Authorizer{Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}},
+		Throttler:  wire.NewTokenBuckets(wire.DefaultRate(), nil),
 		Auditor:    wire.NewAuditor(slog.New(slog.NewJSONHandler(s.audit, nil))),
 		Now:        time.Now, NewID: uuid.NewString, Log: s.log,
 	})
