@@ -76,3 +76,19 @@ func BenchmarkEnsureSampleWarm(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkOpen(b *testing.B) {
+	reg := imagetest.NewRegistry(b)
+	ref := reg.Push("a", "1", fiveMB(b))
+	dir := b.TempDir()
+	s := open(b, dir)
+	pull(b, s, ref)
+	s.Close()
+	for b.Loop() {
+		s, err := image.Open(image.Options{Root: dir})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.Close()
+	}
+}

@@ -3,6 +3,8 @@ package imagetest
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -42,17 +44,19 @@ type Registry struct {
 const token = "the-token"
 
 // NewRegistry starts a registry that the test's cleanup closes.
-func NewRegistry(t testing.TB) *Registry { return start(t, httptest.NewServer) }
+func NewRegistry(t testing.TB) *Registry { return start(t, (*httptest.Server).Start) }
 
 // NewTLSRegistry starts one with a certificate that nobody knows.
-func NewTLSRegistry(t testing.TB) *Registry { return start(t, httptest.NewTLSServer) }
+func NewTLSRegistry(t testing.TB) *Registry { return start(t, (*httptest.Server).StartTLS) }
 
-func start(t testing.TB, serve func(http.Handler) *httptest.Server) *Registry {
+func start(t testing.TB, serve func(*httptest.Server)) *Registry {
 	r := &Registry{
 		blobs: map[digest.Digest][]byte{}, types: map[digest.Digest]string{},
 		tags: map[string]digest.Digest{}, requests: map[string]int{},
 	}
-	r.server = serve(r)
+	r.server = httptest.NewUnstartedServer(r)
+	r.server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that leave are no news
+	serve(r.server)
 	r.Host = r.server.Listener.Addr().String()
 	t.Cleanup(func() {
 		r.server.CloseClientConnections()
