@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 )
 
 func eni(addr string) *ENI {
@@ -147,6 +149,11 @@ func TestAWSVPCAddressIsTheContainers(t *testing.T) {
 	wantAnswer(t, a.NetNS, "tcp", "10.77.0.10:80", "a 10.77.0.10")
 	wantAnswer(t, a.NetNS, "tcp", lan.address.String()+":90", "lan "+lan.local.String())
 	wantAnswer(t, lan.netns, "tcp", "10.77.0.10:80", "a "+lan.address.String())
+	// Another node's tasks see the task's own address.
+	far := newOtherHost(t, "far", "10.77.1.0/24")
+	far.routeVia(t, testENISubnet)
+	listen(t, far.netns, "tcp", ":90", "far")
+	wantAnswer(t, a.NetNS, "tcp", far.address.String()+":90", "far 10.77.0.10")
 
 	_, err := l.Setup(context.Background(), Request{ID: "d", Mode: ModeAWSVPC, ENI: eni("10.77.0.10/24")})
 	if err == nil {
@@ -202,11 +209,22 @@ func TestInstanceMetadataIsBlocked(t *testing.T) {
 	imds := newOtherHost(t, "imds", "169.254.169.252/30") // its address is 169.254.169.254
 	listen(t, imds.netns, "tcp", ":80", "imds")
 	wantAnswer(t, "host", "tcp", "169.254.169.254:80", "imds "+imds.local.String())
-	for _, s := range []Sandbox{
+	all := []Sandbox{
 		setup(t, l, Request{ID: "bridge", Mode: ModeBridge}),
 		setup(t, l, Request{ID: "vpc", Mode: ModeAWSVPC, ENI: eni("10.77.0.10/24")}),
 		setup(t, l, Request{ID: "shut", Mode: ModeNone}),
-	} {
+	}
+	for _, s := range all {
+		wantNoAnswer(t, s.NetNS, "tcp", "169.254.169.254:80")
+	}
+	// Nor is a server on the host itself.
+	lo, err := l.host.LinkByName("lo")
+	must(t, err)
+	own := &netlink.Addr{IPNet: hostPrefix(instanceMetadataAddr)}
+	must(t, l.host.AddrAdd(lo, own))
+	defer func() { must(t, l.host.AddrDel(lo, own)) }()
+	listen(t, "host", "tcp", "169.254.169.254:80", "local")
+	for _, s := range all {
 		wantNoAnswer(t, s.NetNS, "tcp", "169.254.169.254:80")
 	}
 }
