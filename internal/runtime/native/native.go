@@ -18,6 +18,9 @@ import (
 	"longshore.dev/longshore/internal/runtime/spool"
 )
 
+// lockName is no group's id.
+const lockName = ".lock"
+
 // Options are what a Runtime needs.
 type Options struct {
 	// StateDir, on disk, keeps records and output; RunDir, best on tmpfs, sockets.
@@ -88,7 +91,7 @@ func New(ctx context.Context, opts Options) (*Runtime, error) {
 			return nil, err
 		}
 	}
-	if r.lock, err = tryLock(filepath.Join(opts.RunDir, "lock")); err != nil {
+	if r.lock, err = tryLock(filepath.Join(opts.RunDir, lockName)); err != nil {
 		return nil, fmt.Errorf("take %s: %w", opts.RunDir, err)
 	}
 	if r.lock == nil {

@@ -90,17 +90,22 @@ var nodes atomic.Int64
 func newMachine(t testing.TB) *machine {
 	t.Helper()
 	needMachine(t)
-	base := t.TempDir()
+	base, fast := t.TempDir(), t.TempDir()
+	// As in earnest, the run directory is on tmpfs where there is one.
+	if dir, err := os.MkdirTemp("/dev/shm", "longshore-native-"); err == nil {
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		fast = dir
+	}
 	node := fmt.Sprintf("t%d-%d", os.Getpid(), nodes.Add(1))
 	m := &machine{
 		layers:  filepath.Join(base, "layers"),
-		options: native.Options{StateDir: filepath.Join(base, "state"), RunDir: filepath.Join(base, "run"), Node: node, Runner: runnerPath},
+		options: native.Options{StateDir: filepath.Join(base, "state"), RunDir: filepath.Join(fast, "run"), Node: node, Runner: runnerPath},
 	}
 	// The lock file of the run directory stays.
 	if err := os.MkdirAll(m.options.RunDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(m.options.RunDir, "lock"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(m.options.RunDir, ".lock"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	leakcheck.Check(t, leakcheck.Scope{

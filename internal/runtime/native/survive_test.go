@@ -226,10 +226,14 @@ func TestAfterReboot(t *testing.T) {
 	n := &node{machine: m, t: t, ctx: t.Context()}
 	n.must(unix.Kill(n.shimOf("g-a"), unix.SIGKILL))
 	n.must(os.RemoveAll(filepath.Join(m.options.RunDir, "g-a")))
+	// A record whose write the power failure has cut.
+	n.must(os.WriteFile(filepath.Join(m.options.StateDir, "containers", "cut.json"), []byte(`{"id":"cut","gro`), 0o600))
 	n.Runtime = m.open(t)
-	n.deleteLater("a")
-	if exit, err := n.Wait(n.ctx, "a"); err != nil || !exit.Lost {
-		t.Errorf("exit %+v, %v", exit, err)
+	n.deleteLater("a", "cut")
+	for _, id := range []string{"a", "cut"} {
+		if exit, err := n.Wait(n.ctx, id); err != nil || !exit.Lost {
+			t.Errorf("%s: exit %+v, %v", id, exit, err)
+		}
 	}
 }
 

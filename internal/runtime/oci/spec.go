@@ -33,6 +33,7 @@ type User struct {
 // Host is what a Spec is turned into for: this machine and what was prepared.
 type Host struct {
 	Arch       string // GOARCH
+	Compat     bool   // the image has programs of the 32-bit architecture
 	RootFSPath string // where the root file system is mounted in MountNS
 	CgroupPath string
 	// Paths of namespaces to join; MountNS is always set, the others when shared.
@@ -99,7 +100,7 @@ func Build(s runtime.Spec, h Host) (*specs.Spec, []string, error) {
 	if !s.Privileged {
 		spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = maskedPaths, readonlyPaths
 		if !s.SeccompUnconfined {
-			spec.Linux.Seccomp = seccompProfile(h.Arch, caps)
+			spec.Linux.Seccomp = seccompProfile(h.Arch, h.Compat, caps)
 		}
 	}
 	return spec, append(notes, limitNotes...), nil

@@ -125,7 +125,7 @@ func (c *container) prepare() (prepared, error) {
 			return prepared{}, fmt.Errorf("make the mount point: %w", err)
 		}
 	}
-	return prepareRoot(c.spec.RootFS, target, c.spec.User, shmOf, shmTarget)
+	return prepareRoot(c.spec, target, shmOf, shmTarget)
 }
 
 // pidOf returns the process of the container that a mode "container:ID" names.
@@ -221,7 +221,7 @@ func (c *container) hostFor(root prepared) (oci.Host, error) {
 		return oci.Host{}, err
 	}
 	return oci.Host{
-		Arch: goruntime.GOARCH, RootFSPath: s.groupPath("rootfs"), CgroupPath: c.cgroup,
+		Arch: goruntime.GOARCH, Compat: root.compat, RootFSPath: s.groupPath("rootfs"), CgroupPath: c.cgroup,
 		MountNS: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), root.namespace.Fd()),
 		PIDNS:   pid, IPCNS: ipc, User: root.user,
 		Capabilities: s.host.capabilities, HardLimits: s.host.hardLimits, SwapAccounting: s.host.swapAccounting,

@@ -29,6 +29,7 @@ const (
 type prepared struct {
 	namespace *os.File
 	user      oci.User
+	compat    bool // it has 32-bit programs
 }
 
 // prepareRoot makes a mount namespace that holds the host's mounts and, over
@@ -36,7 +37,7 @@ type prepared struct {
 // behind when it pivots; no other process ever sees these mounts, and they go
 // with the last process of the container. shmOf, when not 0, is the process
 // whose /dev/shm is mounted over shmTarget.
-func prepareRoot(root runtime.RootFS, target, userSpec string, shmOf int, shmTarget string) (prepared, error) {
+func prepareRoot(spec runtime.Spec, target string, shmOf int, shmTarget string) (prepared, error) {
 	type result struct {
 		p   prepared
 		err error
@@ -47,14 +48,14 @@ func prepareRoot(root runtime.RootFS, target, userSpec string, shmOf int, shmTar
 		// last descriptor.
 		goruntime.LockOSThread()
 		var r result
-		r.err = prepareThread(root, target, userSpec, shmOf, shmTarget, &r.p)
+		r.err = prepareThread(spec, target, shmOf, shmTarget, &r.p)
 		done <- r
 	}()
 	r := <-done
 	return r.p, r.err
 }
 
-func prepareThread(root runtime.RootFS, target, userSpec string, shmOf int, shmTarget string, p *prepared) error {
+func prepareThread(spec runtime.Spec, target string, shmOf int, shmTarget string, p *prepared) error {
 	shm := -1
 	if shmOf != 0 {
 		var err error
@@ -69,7 +70,7 @@ func prepareThread(root runtime.RootFS, target, userSpec string, shmOf int, shmT
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("detach from the host's mounts: %w", err)
 	}
-	if err := mountRoot(root, target); err != nil {
+	if err := mountRoot(spec.RootFS, target); err != nil {
 		return fmt.Errorf("mount the root file system: %w", err)
 	}
 	if shm >= 0 {
@@ -78,9 +79,10 @@ func prepareThread(root runtime.RootFS, target, userSpec string, shmOf int, shmT
 		}
 	}
 	var err error
-	if p.user, err = lookupUser(target, userSpec); err != nil {
+	if p.user, err = lookupUser(target, spec.User); err != nil {
 		return err
 	}
+	p.compat = hasCompat(target, spec.Args)
 	p.namespace, err = os.Open("/proc/thread-self/ns/mnt")
 	return err
 }
@@ -241,4 +243,47 @@ func openInRoot(root, path string) (io.ReadCloser, error) {
 		io.Reader
 		io.Closer
 	}{io.LimitReader(f, maxUserFile), f}, nil
+}
+
+// compatLoaders are there in an image that has dynamic 32-bit programs.
+var compatLoaders = []string{
+	"/lib/ld-linux.so.2", "/lib/ld-musl-i386.so.1", "/lib/ld-linux-armhf.so.3", "/lib/ld-musl-armhf.so.1",
+}
+
+// hasCompat tells whether an image can run 32-bit programs: it has a loader for
+// them, or its command is one itself.
+func hasCompat(root string, args []string) bool {
+	for _, path := range compatLoaders {
+		if elfClass(root, path) != 0 {
+			return true
+		}
+	}
+	if len(args) == 0 {
+		return false
+	}
+	if strings.Contains(args[0], "/") {
+		return elfClass(root, args[0]) == elfClass32
+	}
+	for _, dir := range filepath.SplitList(strings.TrimPrefix(oci.DefaultPath, "PATH=")) {
+		if class := elfClass(root, filepath.Join(dir, args[0])); class != 0 {
+			return class == elfClass32
+		}
+	}
+	return false
+}
+
+const elfClass32 = 1
+
+// elfClass reads an executable's class from its first bytes: 0 when it is none.
+func elfClass(root, path string) byte {
+	f, err := openInRoot(root, path)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	var head [5]byte
+	if _, err := io.ReadFull(f, head[:]); err != nil || string(head[:4]) != "\x7fELF" {
+		return 0
+	}
+	return head[4]
 }

@@ -137,6 +137,9 @@ func ReadRecord(stateDir, id string) (Record, error) {
 	return r, nil
 }
 
+// unknownGroup stands for the group that a damaged record does not tell.
+const unknownGroup = "unknown"
+
 // Records reads every container's record. A damaged one (its write was cut by a
 // power failure) is returned as a created container that nobody runs.
 func Records(stateDir string) ([]Record, error) {
@@ -155,7 +158,7 @@ func Records(stateDir string) ([]Record, error) {
 			continue // deleted meanwhile
 		}
 		if err != nil {
-			r = Record{ID: id, Phase: runtime.PhaseCreated}
+			r = Record{ID: id, Group: unknownGroup, Phase: runtime.PhaseCreated}
 		}
 		records = append(records, r)
 	}
