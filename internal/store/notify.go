@@ -21,6 +21,7 @@ type notice struct {
 const maxNotices = 4096
 
 func (t *table) subscribe(s *subscriber) (cancel func()) {
+	s.since = t.db.Snapshot().revision
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.subscribers = append(slices.Clip(t.subscribers), s)
@@ -38,7 +39,9 @@ func (t *table) notify(c change) {
 	subscribers := t.subscribers // replaced, never changed in place
 	t.mu.Unlock()
 	for _, s := range subscribers {
-		s.notify(c)
+		if c.revision > s.since {
+			s.notify(c)
+		}
 	}
 }
 

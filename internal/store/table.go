@@ -21,7 +21,10 @@ type table struct {
 	subscribers []*subscriber
 }
 
-type subscriber struct{ notify func(change) }
+type subscriber struct {
+	notify func(change)
+	since  int64 // what the view showed when it subscribed
+}
 
 // read makes a row of a stored entry.
 func (t *table) read(key string, ref Ref, rev int64, value []byte) (*row, error) {

@@ -36,6 +36,7 @@ func startCluster(t testing.TB, change func(*embed.Config)) (endpoint string, me
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	cfg.ListenPeerUrls = nil
 	cfg.TickMs, cfg.ElectionMs = 10, 100
+	cfg.BcryptCost = 4 // the least
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	if change != nil {
 		change(cfg)
@@ -69,14 +70,6 @@ func TestEmbeddedContract(t *testing.T) {
 }
 
 func TestRemoteContract(t *testing.T) {
-	t.Parallel()
-	storetest.Run(t, func(t *testing.T) store.KV {
-		endpoint, _ := startCluster(t, nil)
-		return openRemote(t, etcdkv.Remote{Endpoints: []string{endpoint}})
-	})
-}
-
-func TestRemoteContractWithPrefix(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) store.KV {
 		endpoint, _ := startCluster(t, nil)

@@ -247,7 +247,7 @@ func TestRemoteWithTLSAndPassword(t *testing.T) {
 	enableAuth(t, member, "longshore", "correct horse")
 	good := etcdkv.Remote{
 		Endpoints: []string{"https://" + endpoint}, CAFile: ca.cert, CertFile: client.cert, KeyFile: client.key,
-		Username: "longshore", Password: "correct horse", DialTimeout: 3 * time.Second,
+		Username: "longshore", Password: "correct horse",
 	}
 	kv := openRemote(t, good)
 	if _, err := kv.Commit(t.Context(), []store.Txn{{Ops: []store.Op{{Key: "a", Value: []byte("1")}}}}); err != nil {

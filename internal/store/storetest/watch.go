@@ -119,13 +119,16 @@ func testWatchUnderLoad(t *testing.T, kv store.KV) {
 		feed  <-chan store.WatchBatch
 	}
 	var followers []*follower
-	for range 4 {
+	for i := range 4 {
 		f := &follower{}
 		f.state, f.rev = contents(t, kv, "w/")
 		f.feed = kv.Watch(ctx, "w/", f.rev+1)
 		followers = append(followers, f)
-		b := next(t, followers[0].feed) // lets the writers get on
-		replay(t, followers[0].state, &followers[0].rev, b)
+		mark := fmt.Sprint("w/mark", i)
+		commit(t, kv, put(mark, "seen"))
+		for first := followers[0]; first.state[mark] == ""; {
+			replay(t, first.state, &first.rev, next(t, first.feed))
+		}
 	}
 	wg.Wait()
 	commit(t, kv, put("w/end", "end"))
