@@ -220,7 +220,7 @@ func TestTwoNodesOnOneMachine(t *testing.T) {
 	}
 	listen(t, "host", "tcp", a.MetadataListenAddr().String(), "metadata-a")
 	listen(t, "host", "tcp", b.MetadataListenAddr().String(), "metadata-b")
-	req := Request{ID: "web", Mode: ModeBridge, Ports: []PortMapping{{Protocol: "tcp", ContainerPort: 80}, {Protocol: "tcp", ContainerPort: 81, HostPort: 80}}}
+	req := Request{ID: "web", Mode: ModeBridge, Ports: []PortMapping{{Protocol: "tcp", ContainerPort: 80}, {Protocol: "tcp", ContainerPort: 81, HostPort: 8080}}}
 	sa := setup(t, a, req)
 	// Node a's agent is away: its containers keep their ports although no socket
 	// holds them.
@@ -228,7 +228,7 @@ func TestTwoNodesOnOneMachine(t *testing.T) {
 	if _, err := b.Setup(context.Background(), req); !errors.Is(err, ErrPortInUse) {
 		t.Errorf("port of a stopped node: error %v, want ErrPortInUse", err)
 	}
-	req.Ports = req.Ports[:1]
+	req.Ports[1].HostPort = 80
 	sb := setup(t, b, req)
 	if sa.Ports[0].HostPort == sb.Ports[0].HostPort {
 		t.Errorf("both nodes map port %d", sa.Ports[0].HostPort)
@@ -237,7 +237,7 @@ func TestTwoNodesOnOneMachine(t *testing.T) {
 	listen(t, sb.NetNS, "tcp", ":80", "web-b")
 	wantAnswer(t, "host", "tcp", fmt.Sprintf("127.0.0.1:%d", sa.Ports[0].HostPort), "web-a "+a.pool.gateway().String())
 	wantAnswer(t, "host", "tcp", fmt.Sprintf("127.0.0.1:%d", sb.Ports[0].HostPort), "web-b "+b.pool.gateway().String())
-	// Although node a maps port 80, each node's containers reach their own metadata.
+	// Although node b maps port 80, each node's containers reach their own metadata.
 	wantAnswer(t, sa.NetNS, "tcp", "169.254.170.2:80", "metadata-a "+sa.Address.Addr().String())
 	wantAnswer(t, sb.NetNS, "tcp", "169.254.170.2:80", "metadata-b "+sb.Address.Addr().String())
 	wantNoAnswer(t, sb.NetNS, "tcp", a.MetadataListenAddr().String())
