@@ -50,7 +50,7 @@ runner: deps
 
 sample:
 	@echo "building the sample"
-	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(SAMPLE) ./cmd/longshore-sample
+	@CGO_ENABLED=0 $(GO) build -tags nethttpomithttp2 -trimpath -ldflags '-s -w' -o $(SAMPLE) ./cmd/longshore-sample
 
 build: runner sample
 	@echo "building longshore (the first time takes a few minutes)"

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 
 	"longshore.dev/longshore/internal/leakcheck"
@@ -27,7 +26,6 @@ import (
 
 const (
 	region    = "us-east-1"
-	accountID = "000000000000"
 	keyID     = "AKIAEXAMPLEEXAMPLE00"
 	secret    = "example/secret/of/the/end/to/end/tests00"
 	debianCLI = "/usr/bin/aws"
@@ -156,7 +154,6 @@ func (l *longshore) end() {
 	if l.process == nil {
 		l.start()
 	}
-	var tasks []string
 	for _, cluster := range l.clusters() {
 		out, err := l.ecs().ListTasks(context.Background(), &ecs.ListTasksInput{Cluster: aws.String(cluster)})
 		if err != nil {
@@ -164,7 +161,6 @@ func (l *longshore) end() {
 			continue
 		}
 		for _, task := range out.TaskArns {
-			tasks = append(tasks, task)
 			if _, err := l.ecs().StopTask(context.Background(), &ecs.StopTaskInput{Cluster: aws.String(cluster), Task: aws.String(task)}); err != nil {
 				l.t.Error(err)
 			}
@@ -228,10 +224,6 @@ func credentials(context.Context) (aws.Credentials, error) {
 
 func (l *longshore) ecs() *ecs.Client {
 	return ecs.New(ecs.Options{Region: region, BaseEndpoint: &l.endpoint, Credentials: aws.CredentialsProviderFunc(credentials)})
-}
-
-func (l *longshore) logs() *cloudwatchlogs.Client {
-	return cloudwatchlogs.New(cloudwatchlogs.Options{Region: region, BaseEndpoint: &l.endpoint, Credentials: aws.CredentialsProviderFunc(credentials)})
 }
 
 // command is Debian's AWS CLI, pointed at this Longshore.

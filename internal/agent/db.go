@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 var (
@@ -34,7 +35,7 @@ func openDB(dir string) (*db, error) {
 	path := filepath.Join(dir, "agent.db")
 	b, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second, NoFreelistSync: true})
 	if err != nil {
-		if errors.Is(err, bbolt.ErrTimeout) {
+		if errors.Is(err, bolterrors.ErrTimeout) {
 			return nil, fmt.Errorf("%s is in use: another agent runs with this data directory; stop it, or choose another --data", path)
 		}
 		return nil, fmt.Errorf("open the agent's records %s: %w", path, err)

@@ -61,7 +61,7 @@ func (l *logSet) wait(ctx context.Context, limit time.Duration) {
 // driver makes the log driver of container i's present run.
 func (w *worker) driver(r *record, i int, config acs.LogConfig) (LogDriver, error) {
 	return w.logs.Driver(config, logdriver.Container{
-		ID: r.runtimeID(i), Name: r.Containers[i].Name, TaskID: r.ID,
+		ID: r.runtimeID(i), Name: r.Containers[i].Name, TaskID: r.ID, Fargate: r.Task.LaunchType == "FARGATE",
 	})
 }
 

@@ -17,8 +17,6 @@ import (
 // LogDriver carries one container's output; see package logdriver.
 type LogDriver interface {
 	logdriver.Driver
-	// Prepare makes sure that the destination can be written, before the container starts.
-	Prepare(ctx context.Context) error
 	// Output is how the shim must keep the output for this driver.
 	Output() runtime.Output
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"longshore.dev/longshore/internal/image"
+	"longshore.dev/longshore/internal/logdriver"
 	"longshore.dev/longshore/internal/network"
 	"longshore.dev/longshore/internal/runtime"
 )
@@ -67,7 +68,7 @@ func (w *worker) pull(ctx context.Context, r *record, i int) event {
 		if ctx.Err() != nil {
 			return nil // told to stop; what follows discards the container
 		}
-		return failed(i, pullReason(r.Task.Containers[i].Image, err), stopped)
+		return failed(i, pullReason(err), stopped)
 	}
 	return func(r *record) bool {
 		c := &r.Containers[i]
@@ -85,16 +86,13 @@ func (w *worker) pull(ctx context.Context, r *record, i int) event {
 	}
 }
 
-// pullReason is ECS's text for an image that could not be fetched.
-func pullReason(ref string, err error) string {
-	switch {
-	case errors.Is(err, image.ErrUnauthorized), errors.Is(err, image.ErrNotFound):
-		return fmt.Sprintf("CannotPullContainerError: Error response from daemon: pull access denied for %s, repository does not exist or may require authorization: %v", ref, err)
-	case errors.Is(err, image.ErrPlatform):
+// pullReason is ECS's text for an image that could not be fetched; the image
+// store's errors are worded as ECS words them.
+func pullReason(err error) string {
+	if errors.Is(err, image.ErrPlatform) {
 		return fmt.Sprintf("CannotPullContainerError: image Manifest does not contain descriptor matching platform: %v", err)
-	default:
-		return fmt.Sprintf("CannotPullContainerError: pull image manifest for %s failed: %v", ref, err)
 	}
+	return fmt.Sprintf("CannotPullContainerError: %v", err)
 }
 
 func (w *worker) create(ctx context.Context, r *record, i int) event {
@@ -103,7 +101,7 @@ func (w *worker) create(ctx context.Context, r *record, i int) event {
 		if ctx.Err() != nil {
 			return nil
 		}
-		return failed(i, createReason(err), w.now())
+		return failed(i, createReason(err, r.Task.LaunchType == "FARGATE"), w.now())
 	}
 	created := w.now()
 	return func(r *record) bool {
@@ -116,8 +114,11 @@ func (w *worker) create(ctx context.Context, r *record, i int) event {
 	}
 }
 
-func createReason(err error) string {
+func createReason(err error, fargate bool) string {
+	var logging *logdriver.InitializationError
 	switch {
+	case errors.As(err, &logging):
+		return logdriver.StoppedReason(err, fargate)
 	case errors.Is(err, network.ErrPortInUse), errors.Is(err, network.ErrNoPort), errors.Is(err, network.ErrNoAddress):
 		return fmt.Sprintf("CannotStartContainerError: Error response from daemon: driver failed programming external connectivity: %v", err)
 	default:
@@ -135,7 +136,7 @@ func (w *worker) build(ctx context.Context, r *record, i int) ([]network.PortMap
 	}
 	driver, err := w.driver(r, i, host.LogConfig)
 	if err != nil {
-		return nil, fmt.Errorf("failed to initialize logging driver: %w", err)
+		return nil, &logdriver.InitializationError{Err: err}
 	}
 	var img image.Image
 	var rootfs image.Mount

@@ -1,9 +1,9 @@
 package node
 
 import (
-	"context"
 	"log/slog"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 
 	"longshore.dev/longshore/internal/acs"
@@ -12,20 +12,48 @@ import (
 	"longshore.dev/longshore/internal/runtime"
 )
 
+// logDrivers makes the drivers that tasks name, with the node's own credentials
+// towards its control plane.
 type logDrivers struct {
 	region string
-	client *cloudwatchlogs.Client
+	logs   func(region, endpoint string) *cloudwatchlogs.Client
 	log    *slog.Logger
 }
 
-type tmpDriver struct{}
-
-func (tmpDriver) Prepare(context.Context) error { return nil }
-func (tmpDriver) Output() runtime.Output        { return runtime.Output{} }
-func (tmpDriver) Run(ctx context.Context, s runtime.Spool) error {
-	return nil
+// Driver implements agent.LogDrivers.
+func (d *logDrivers) Driver(config acs.LogConfig, c logdriver.Container) (agent.LogDriver, error) {
+	c.Region = d.region
+	settings, err := logdriver.Parse(config.Type, config.Config, c)
+	if err != nil {
+		return nil, err
+	}
+	driver, err := logdriver.New(settings, logdriver.Deps{
+		Client: func(region, endpoint string) (logdriver.LogsClient, error) { return d.logs(region, endpoint), nil },
+		Log:    d.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &logDriver{driver, settings.Output}, nil
 }
 
-func (d *logDrivers) Driver(config acs.LogConfig, c logdriver.Container) (agent.LogDriver, error) {
-	return tmpDriver{}, nil
+// logDriver is a driver with how the shim must keep the output for it.
+type logDriver struct {
+	logdriver.Driver
+	output runtime.Output
+}
+
+// Output implements agent.LogDriver.
+func (d *logDriver) Output() runtime.Output { return d.output }
+
+// logsClients returns a maker of clients: the control plane serves every region,
+// and an endpoint of the task's own choice gets no credentials of the node.
+func logsClients(o Options, credentials aws.CredentialsProvider, client cloudwatchlogs.HTTPClient) func(region, endpoint string) *cloudwatchlogs.Client {
+	return func(region, endpoint string) *cloudwatchlogs.Client {
+		options := cloudwatchlogs.Options{Region: region, BaseEndpoint: aws.String(o.Endpoint), Credentials: credentials, HTTPClient: client}
+		if endpoint != "" && endpoint != o.Endpoint {
+			options.BaseEndpoint, options.Credentials = aws.String(endpoint), aws.AnonymousCredentials{}
+		}
+		return cloudwatchlogs.New(options)
+	}
 }

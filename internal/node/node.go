@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
@@ -157,11 +156,7 @@ func (n *Node) agentOptions(dir string) agent.Options {
 	return agent.Options{
 		DataDir: dir, Cluster: o.Cluster, Region: o.Region, Zone: o.Zone, Attributes: attributes, Version: o.Version,
 		Images: n.images, Networks: n.networks, Runtime: n.runtime,
-		Logs: &logDrivers{
-			region: o.Region,
-			client: cloudwatchlogs.New(cloudwatchlogs.Options{Region: o.Region, BaseEndpoint: aws.String(o.Endpoint), Credentials: credentials, HTTPClient: client}),
-			log:    o.Log,
-		},
+		Logs:    &logDrivers{region: o.Region, logs: logsClients(o, credentials, client), log: o.Log},
 		Control: ecs.New(ecs.Options{Region: o.Region, BaseEndpoint: aws.String(o.Endpoint), Credentials: credentials, HTTPClient: client}),
 		Sign: func(r *http.Request, payload []byte) error {
 			return sigv4.Sign(r, sigv4.Credentials{AccessKeyID: o.Credentials.AccessKeyID, SecretAccessKey: o.Credentials.SecretAccessKey},
