@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"longshore.dev/longshore/internal/store"
@@ -549,4 +550,28 @@ func TestUnknownTablesAreLeftAlone(t *testing.T) {
 	if _, err := kv.Get(t.Context(), "ls/1/-/-/gadgets/a"); err != nil {
 		t.Errorf("the unknown record: %v", err)
 	}
+}
+
+// TestInABubble: over the store in memory everything works in virtual time, as
+// simulations need it.
+func TestInABubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kv := memkv.New()
+		f := declare(kv)
+		if err := f.db.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		heard := 0
+		f.widgets.Subscribe(func(store.Change[widget]) { heard++ })
+		begin := time.Now()
+		for i := range 10 {
+			f.put(t, "a", &widget{Count: i})
+			time.Sleep(time.Hour)
+		}
+		if heard != 10 || time.Since(begin) != 10*time.Hour {
+			t.Errorf("heard of %d changes in %v", heard, time.Since(begin))
+		}
+		f.db.Close()
+		kv.Close()
+	})
 }

@@ -94,7 +94,7 @@ func OpenEmbedded(ctx context.Context, opts Embedded) (*KV, error) {
 			kv.shutDown(m.runError())
 		case <-m.etcd.Server.StopNotify():
 			kv.shutDown(fmt.Errorf("%w: etcd has stopped", store.ErrUnavailable))
-		case <-kv.stop:
+		case <-kv.life.Done():
 		}
 	})
 	kv.running.Go(kv.maintain)

@@ -34,7 +34,8 @@ type KV struct {
 	maintenance *maintenance // nil: not ours to do
 	written     atomic.Int64 // bytes committed since the start
 
-	stop      chan struct{}
+	life      context.Context // ends when the KV is closed or has failed
+	stop      context.CancelFunc
 	stopOnce  sync.Once
 	closeOnce sync.Once
 	err       atomic.Pointer[error]
@@ -43,19 +44,21 @@ type KV struct {
 }
 
 func newKV(client *clientv3.Client, prefix string, l limits) *KV {
+	life, stop := context.WithCancel(context.Background())
 	return &KV{
 		client:       client,
 		prefix:       prefix,
 		limits:       l,
 		watchContext: func(ctx context.Context) context.Context { return ctx },
-		stop:         make(chan struct{}),
+		life:         life,
+		stop:         stop,
 		release:      func() {},
 	}
 }
 
 // Stopped is closed when the KV was closed, or when etcd has failed for good
 // (the disk is full or broken): then the process should end. Err tells which.
-func (kv *KV) Stopped() <-chan struct{} { return kv.stop }
+func (kv *KV) Stopped() <-chan struct{} { return kv.life.Done() }
 
 // Err is nil while the KV works.
 func (kv *KV) Err() error {
@@ -68,7 +71,7 @@ func (kv *KV) Err() error {
 func (kv *KV) shutDown(err error) {
 	kv.stopOnce.Do(func() {
 		kv.err.Store(&err)
-		close(kv.stop)
+		kv.stop()
 	})
 }
 
@@ -85,16 +88,9 @@ func (kv *KV) Close() error {
 
 // bound returns a context that also ends with the KV.
 func (kv *KV) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	done := make(chan struct{})
-	go func() {
-		select {
-		case <-kv.stop:
-			cancel(kv.Err())
-		case <-done:
-		}
-	}()
-	return ctx, sync.OnceFunc(func() { close(done); cancel(nil) })
+	ctx, cancel := context.WithCancel(ctx)
+	unbind := context.AfterFunc(kv.life, cancel)
+	return ctx, func() { unbind(); cancel() }
 }
 
 // Get returns the entry of key, or store.ErrNotFound.
@@ -312,7 +308,7 @@ func (kv *KV) sleep(d time.Duration, wake <-chan struct{}) bool {
 	select {
 	case <-timer.C:
 	case <-wake:
-	case <-kv.stop:
+	case <-kv.life.Done():
 	}
 	return kv.Err() == nil
 }
