@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 
 	_ "github.com/opencontainers/cgroups/devices" // device rules, registered by import
 	"github.com/opencontainers/runc/libcontainer"
@@ -14,12 +15,19 @@ import (
 	"longshore.dev/longshore/internal/runtime/runner"
 )
 
+// initMemory is below the least memory limit that a container can have (6 MiB).
+const initMemory = 5 << 20
+
 func main() {
 	// The main thread's namespaces are what /proc/PID shows: keep it out of the
 	// work of goroutines that change theirs.
 	runtime.LockOSThread()
 	switch {
 	case len(os.Args) == 2 && os.Args[1] == "init":
+		// It lives for milliseconds, in the container's memory limit: collect garbage
+		// only when there is much of it.
+		debug.SetGCPercent(-1)
+		debug.SetMemoryLimit(initMemory)
 		libcontainer.Init()
 	case len(os.Args) == 3 && os.Args[1] == "shim":
 		os.Exit(runner.Main(os.Args[2]))

@@ -222,7 +222,7 @@ func (g *group) spawn() error {
 	}
 	process, err := os.StartProcess(g.r.runner, []string{"longshore-runner", "shim", string(config)}, &os.ProcAttr{
 		Dir:   "/",
-		Env:   []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "GOMAXPROCS=2"},
+		Env:   []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "GOMAXPROCS=1"},
 		Files: []*os.File{null, log, log, listener, lock},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})

@@ -35,6 +35,12 @@ func TestMemoryLimit(t *testing.T) {
 	if _, exit := n.run(spec); exit.OOMKilled || exit.Code != 0 {
 		t.Errorf("within its memory: %+v", exit)
 	}
+	// The least that ECS allows must be enough to start in.
+	spec = n.spec("least", "exit", "0")
+	spec.Resources.MemoryBytes = 6 << 20
+	if _, exit := n.run(spec); exit.OOMKilled || exit.Code != 0 {
+		t.Errorf("with the least memory: %+v", exit)
+	}
 	spec = n.spec("c", "alloc", "200")
 	spec.GroupResources.MemoryBytes = 50 << 20
 	if _, exit := n.run(spec); !exit.OOMKilled || exit.Code != 137 {

@@ -22,12 +22,18 @@ import (
 // it holds the group's lock and is only kept open.
 const listenerFD = 3
 
+const (
+	// memoryLimit makes the collector work harder beyond it; it is no hard bound.
+	memoryLimit = 24 << 20
+	// settleAfter is when a shim that has created its containers gives back the
+	// memory that took: there are many shims, and they mostly wait.
+	settleAfter = 2 * time.Second
+)
+
 // Main runs the shim described by config (a shimrpc.Config in JSON) until its
 // last container is deleted, and returns the process's exit status.
 func Main(config string) int {
-	// The shim does little and there are many of them: trade processor for memory.
-	debug.SetGCPercent(40)
-	debug.SetMemoryLimit(24 << 20)
+	debug.SetMemoryLimit(memoryLimit)
 	logrus.SetLevel(logrus.WarnLevel)
 	if err := run(config); err != nil {
 		fmt.Fprintln(os.Stderr, "longshore-runner:", err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type shim struct {
 	host   machine
 
 	createMu sync.Mutex // libcontainer starts one process at a time
+	settle   *time.Timer
 
 	mu         sync.Mutex
 	containers map[string]*container
@@ -43,6 +45,7 @@ func newShim(cfg shimrpc.Config, now func() time.Time) (*shim, error) {
 	}
 	return &shim{
 		cfg: cfg, layout: layout, now: now, host: inspect(layout),
+		settle:     time.AfterFunc(settleAfter, debug.FreeOSMemory),
 		containers: map[string]*container{}, end: make(chan struct{}),
 	}, nil
 }
@@ -145,6 +148,7 @@ func (s *shim) create(spec runtime.Spec) error {
 	}
 	s.createMu.Lock()
 	defer s.createMu.Unlock()
+	defer s.settle.Reset(settleAfter)
 	s.mu.Lock()
 	_, taken := s.containers[spec.ID]
 	ending, first := s.ending, len(s.containers) == 0
