@@ -8,12 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
+	"gopkg.in/natefinch/lumberjack.v2"
 
 	"longshore.dev/longshore/internal/acs"
 	"longshore.dev/longshore/internal/bulk/pebblebulk"
@@ -31,6 +31,9 @@ import (
 // drainTimeout is how long a stopping server waits for calls under way.
 const drainTimeout = 10 * time.Second
 
+// The audit log is kept in so many files of so many MB.
+const auditFileMB, auditFiles = 64, 8
+
 // Server is one control plane: the API, the rooms and their loops.
 type Server struct {
 	config   Config
@@ -41,7 +44,7 @@ type Server struct {
 	kv    *etcdkv.KV
 	db    *store.DB
 	bulk  *pebblebulk.DB
-	audit *os.File
+	audit *lumberjack.Logger
 
 	iam  *iam.Service
 	ecs  *ecs.Service
@@ -117,9 +120,7 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.audit, err = os.OpenFile(filepath.Join(s.config.DataDir, "audit.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
-		return fmt.Errorf("open the audit log: %w", err)
-	}
+	s.audit = &lumberjack.Logger{Filename: filepath.Join(s.config.DataDir, "audit.log"), MaxSize: auditFileMB, MaxBackups: auditFiles}
 	registry := wire.NewRegistry(wire.Chain{
 		Credentials: s.iam, Constraints: constraint.New().Check,
 		Authorizer: &iam.Authorizer{Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}},
