@@ -61,6 +61,9 @@ func (s *Service) Sweep(ctx context.Context) error {
 	if err := s.sweepClusters(ctx, now); err != nil {
 		return err
 	}
+	if err := s.sweepDefinitions(ctx); err != nil {
+		return err
+	}
 	var over []store.Ref
 	for ref, ci := range s.instancesByStatus.ListAll(snap, statusInactive) {
 		// A universal node's sessions are in the name of its own instance.

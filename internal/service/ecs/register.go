@@ -39,6 +39,7 @@ func info() wire.ServiceInfo {
 func (s *Service) Register(r *wire.Registry) {
 	w := r.Add(info())
 	s.registerClusters(w)
+	s.registerDefinitions(w)
 	s.registerTasks(w)
 	s.registerInstances(w)
 	s.registerAgent(w)
