@@ -568,6 +568,9 @@ func TestInABubble(t *testing.T) {
 			f.put(t, "a", &widget{Count: i})
 			time.Sleep(time.Hour)
 		}
+		if err := f.db.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		if heard != 10 || time.Since(begin) != 10*time.Hour {
 			t.Errorf("heard of %d changes in %v", heard, time.Since(begin))
 		}
