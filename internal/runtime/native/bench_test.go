@@ -15,8 +15,15 @@ import (
 )
 
 // BenchmarkLifecycle is one container from nothing to nothing, its shim included.
-func BenchmarkLifecycle(b *testing.B) {
+func BenchmarkLifecycle(b *testing.B) { lifecycle(b, false) }
+
+// BenchmarkPrestarted is the same with a shim ready, and a pause in which the
+// next one is made ready.
+func BenchmarkPrestarted(b *testing.B) { lifecycle(b, true) }
+
+func lifecycle(b *testing.B, prestart bool) {
 	m := newMachine(b)
+	m.options.Prestart = prestart
 	r := m.open(b)
 	ctx := context.Background()
 	phases := map[string][]time.Duration{}
@@ -32,6 +39,9 @@ func BenchmarkLifecycle(b *testing.B) {
 		n++
 		b.StopTimer()
 		spec := m.spec(fmt.Sprint("c", n), "exit", "0")
+		if prestart {
+			time.Sleep(100 * time.Millisecond)
+		}
 		b.StartTimer()
 		timed("total", func() error {
 			timed("create", func() error { return r.Create(ctx, spec) })

@@ -30,6 +30,7 @@ func (r *Runtime) Create(ctx context.Context, spec runtime.Spec) error {
 		return err
 	}
 	err = client.Call(ctx, shimrpc.MethodCreate, shimrpc.CreateRequest{Spec: spec}, nil)
+	r.prepareSpare()
 	if err == nil {
 		return nil
 	}

@@ -2,15 +2,12 @@ package native
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -179,112 +176,13 @@ func (g *group) ensure(ctx context.Context) (*shimrpc.Client, error) {
 	if err == nil || !errors.Is(err, errNoShim) {
 		return client, err
 	}
-	if err := g.spawn(); err != nil {
+	if g.client = g.r.takeSpare(g.dir); g.client != nil {
+		return g.client, nil
+	}
+	if err := g.r.spawn(g.dir, g.name); err != nil {
 		return nil, fmt.Errorf("start the shim of group %s: %w", g.name, err)
 	}
 	return g.connect(ctx)
-}
-
-// spawn starts the shim. It is handed the locked lock and the listening socket,
-// so that it counts as alive, and can be connected to, from its first moment.
-func (g *group) spawn() error {
-	if err := os.MkdirAll(g.dir, 0o700); err != nil {
-		return err
-	}
-	lock, err := tryLock(filepath.Join(g.dir, shimrpc.LockName))
-	if err != nil {
-		return err
-	}
-	if lock == nil {
-		return errors.New("its lock is held")
-	}
-	defer lock.Close()
-	listener, err := g.listen()
-	if err != nil {
-		return err
-	}
-	defer listener.Close()
-	log, err := os.OpenFile(filepath.Join(g.dir, shimrpc.LogName), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
-	config, err := json.Marshal(shimrpc.Config{
-		Group: g.name, Node: g.r.opts.Node, RunDir: g.r.opts.RunDir, StateDir: g.r.opts.StateDir, Runner: g.r.runner,
-	})
-	if err != nil {
-		return err
-	}
-	process, err := os.StartProcess(g.r.runner, []string{"longshore-runner", "shim", string(config)}, &os.ProcAttr{
-		Dir:   "/",
-		Env:   []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "GOMAXPROCS=1"},
-		Files: []*os.File{null, log, log, listener, lock},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
-	if err != nil {
-		return err
-	}
-	g.r.reapers.Go(func() { g.r.reap(process) })
-	return nil
-}
-
-// listen makes the group's socket. Its path may be longer than an address can be.
-func (g *group) listen() (*os.File, error) {
-	if err := os.Remove(filepath.Join(g.dir, shimrpc.SocketName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	address, release, err := shimrpc.SocketAddress(g.dir)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: address, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	defer listener.Close()
-	listener.SetUnlinkOnClose(false)
-	if err := os.Chmod(filepath.Join(g.dir, shimrpc.SocketName), 0o600); err != nil {
-		return nil, err
-	}
-	return listener.File()
-}
-
-// reap collects a shim that we have started when it ends, without a thread of
-// its own; when we close first, it is left to init.
-func (r *Runtime) reap(p *os.Process) {
-	defer p.Release()
-	fd, err := unix.PidfdOpen(p.Pid, unix.PIDFD_NONBLOCK)
-	if err != nil {
-		_, _ = p.Wait()
-		return
-	}
-	f := os.NewFile(uintptr(fd), "pidfd")
-	stop := context.AfterFunc(r.ctx, func() { _ = f.Close() })
-	defer func() {
-		if stop() {
-			_ = f.Close()
-		}
-	}()
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return
-	}
-	exited := false
-	_ = conn.Read(func(fd uintptr) bool {
-		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, _ := unix.Poll(poll, 0)
-		exited = n > 0
-		return exited
-	})
-	if exited {
-		_, _ = p.Wait()
-	}
 }
 
 // finish waits for a shim that is ending and removes its directory.
@@ -299,26 +197,5 @@ func (g *group) finish(ctx context.Context) error {
 		}
 		g.client = nil
 	}
-	for {
-		lock, err := tryLock(filepath.Join(g.dir, shimrpc.LockName))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if lock != nil {
-			defer lock.Close()
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the shim of group %s does not end: %w", g.name, ctx.Err())
-		case <-time.After(time.Millisecond):
-		}
-	}
-	if err := os.RemoveAll(g.dir); err != nil {
-		return fmt.Errorf("remove the directory of group %s: %w", g.name, err)
-	}
-	return nil
+	return g.r.awaitEnd(ctx, g.dir)
 }

@@ -31,6 +31,9 @@ type Options struct {
 	Node string
 	// Runner is the path of longshore-runner; empty takes the embedded one.
 	Runner string
+	// Prestart keeps one shim ready for the next group, which makes a group's first
+	// container start sooner, at the price of one idle process.
+	Prestart bool
 	// Logger receives what an operator should know; nil discards it.
 	Logger *slog.Logger
 	// Now is the clock; nil is time.Now.
@@ -52,8 +55,14 @@ type Runtime struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 
-	mu     sync.Mutex
-	groups map[string]*group
+	preparers sync.WaitGroup // waits for what starts the spare shim
+
+	mu        sync.Mutex
+	groups    map[string]*group
+	spare     *spare
+	spares    int // how many there were, for their names
+	preparing bool
+	closed    bool
 }
 
 var _ runtime.Runtime = (*Runtime)(nil)
@@ -109,6 +118,7 @@ func New(ctx context.Context, opts Options) (*Runtime, error) {
 		_ = r.Close()
 		return nil, err
 	}
+	r.prepareSpare()
 	return r, nil
 }
 
@@ -133,6 +143,9 @@ func (r *Runtime) adopt(ctx context.Context) error {
 			groups[e.Name()] = true
 		}
 	}
+	if err := r.removeSpares(ctx, entries); err != nil {
+		return err
+	}
 	for name := range groups {
 		if err := r.settle(ctx, name); err != nil {
 			return err
@@ -152,6 +165,7 @@ func (r *Runtime) settle(ctx context.Context, name string) error {
 
 // Close implements runtime.Runtime.
 func (r *Runtime) Close() error {
+	err := r.endSpare()
 	r.cancel()
 	r.mu.Lock()
 	groups := r.groups
@@ -170,7 +184,7 @@ func (r *Runtime) Close() error {
 	}
 	r.layout.RemoveIfEmpty(shimrpc.NodeCgroup(r.opts.Node))
 	r.layout.RemoveIfEmpty(filepath.Dir(shimrpc.NodeCgroup(r.opts.Node)))
-	return r.lock.Close()
+	return errors.Join(err, r.lock.Close())
 }
 
 // tryLock locks a file, made when missing; nil when another process has it.

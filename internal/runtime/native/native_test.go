@@ -152,6 +152,7 @@ func (m *machine) spec(id string, args ...string) runtime.Spec {
 func TestContract(t *testing.T) {
 	runtimetest.Run(t, func(t *testing.T) runtimetest.Harness {
 		m := newMachine(t)
+		m.options.Prestart = true
 		return runtimetest.Harness{Runtime: m.open(t), Spec: func(id string) runtime.Spec { return m.spec(id) }}
 	})
 }

@@ -35,7 +35,9 @@ func runCaller(string) {
 		os.Exit(1)
 	}
 	ctx := context.Background()
-	r, err := native.New(ctx, native.Options{StateDir: plan.StateDir, RunDir: plan.RunDir, Node: plan.Node, Runner: plan.Runner})
+	r, err := native.New(ctx, native.Options{
+		StateDir: plan.StateDir, RunDir: plan.RunDir, Node: plan.Node, Runner: plan.Runner, Prestart: true,
+	})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -139,8 +141,9 @@ func (n *node) shimOf(group string) int {
 		if err != nil {
 			continue
 		}
-		line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if strings.Contains(string(line), `"group":"`+group+`"`) && strings.Contains(string(line), `"node":"`+n.options.Node+`"`) {
+		// Its log, in the group's directory, is its standard error.
+		log, _ := os.Readlink(filepath.Join("/proc", e.Name(), "fd", "2"))
+		if log == filepath.Join(n.options.RunDir, group, "shim.log") {
 			return pid
 		}
 	}

@@ -55,8 +55,8 @@ type container struct {
 func (s *shim) newContainer(spec runtime.Spec) (*container, error) {
 	c := &container{
 		shim: s, spec: spec, exited: make(chan struct{}),
-		cgroup: shimrpc.Cgroup(s.cfg.Node, s.cfg.Group, spec.ID),
-		record: shimrpc.Record{ID: spec.ID, Group: s.cfg.Group, Phase: runtime.PhaseCreated, CreatedAt: s.now()},
+		cgroup: shimrpc.Cgroup(s.cfg.Node, spec.Group, spec.ID),
+		record: shimrpc.Record{ID: spec.ID, Group: spec.Group, Phase: runtime.PhaseCreated, CreatedAt: s.now()},
 	}
 	if err := c.make(); err != nil {
 		return nil, errors.Join(err, c.undo())
@@ -105,7 +105,7 @@ func (c *container) undo() error {
 }
 
 func (s *shim) groupPath(name string) string {
-	return filepath.Join(shimrpc.GroupDir(s.cfg.RunDir, s.cfg.Group), name)
+	return filepath.Join(shimrpc.GroupDir(s.cfg.RunDir, s.groupName()), name)
 }
 
 // prepare makes the mount namespace with the root file system.

@@ -47,7 +47,7 @@ func run(config string) error {
 	if err := json.Unmarshal([]byte(config), &cfg); err != nil {
 		return fmt.Errorf("decode the configuration: %w", err)
 	}
-	if !shimrpc.ValidID(cfg.Group) || !shimrpc.ValidID(cfg.Node) {
+	if cfg.Group != "" && !shimrpc.ValidID(cfg.Group) || !shimrpc.ValidID(cfg.Node) {
 		return fmt.Errorf("group %q or node %q is not an id", cfg.Group, cfg.Node)
 	}
 	// A terminal's or the agent's signals are not for us. They must not be ignored

@@ -10,6 +10,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/cgroups"
@@ -21,7 +22,7 @@ import (
 	"longshore.dev/longshore/internal/runtime/shimrpc"
 )
 
-// shim serves one group.
+// shim serves one group. A spare shim is told which by its first container.
 type shim struct {
 	cfg    shimrpc.Config
 	layout cgroup.Layout
@@ -31,7 +32,10 @@ type shim struct {
 	createMu sync.Mutex // libcontainer starts one process at a time
 	settle   *time.Timer
 
+	connected atomic.Int64
+
 	mu         sync.Mutex
+	group      string // "" until the first container tells it
 	containers map[string]*container
 	ending     bool
 	end        chan struct{} // closed when the shim is to end
@@ -45,6 +49,7 @@ func newShim(cfg shimrpc.Config, now func() time.Time) (*shim, error) {
 	}
 	return &shim{
 		cfg: cfg, layout: layout, now: now, host: inspect(layout),
+		group:      cfg.Group,
 		settle:     time.AfterFunc(settleAfter, debug.FreeOSMemory),
 		containers: map[string]*container{}, end: make(chan struct{}),
 	}, nil
@@ -57,8 +62,8 @@ func (s *shim) serve(ctx context.Context, listener *net.UnixListener) error {
 	defer connections.Wait()
 	defer cancel()
 	idle := time.AfterFunc(shimrpc.IdleExit, func() {
-		if s.endIfEmpty() {
-			s.answered()
+		if s.connected.Load() == 0 {
+			s.endIfUnused()
 		}
 	})
 	defer idle.Stop()
@@ -74,7 +79,13 @@ func (s *shim) serve(ctx context.Context, listener *net.UnixListener) error {
 		if err != nil {
 			return fmt.Errorf("accept a connection: %w", err)
 		}
-		connections.Go(func() { _ = shimrpc.Serve(ctx, conn, s.handle, s.answered) })
+		s.connected.Add(1)
+		connections.Go(func() {
+			_ = shimrpc.Serve(ctx, conn, s.handle, s.answered)
+			if s.connected.Add(-1) == 0 {
+				s.endIfUnused()
+			}
+		})
 	}
 }
 
@@ -102,7 +113,7 @@ func (s *shim) handle(ctx context.Context, method string, body json.RawMessage) 
 		if !s.endIfEmpty() {
 			return nil, errors.New("the shim still has containers")
 		}
-		return nil, s.layout.Remove(ctx, shimrpc.GroupCgroup(s.cfg.Node, s.cfg.Group))
+		return nil, s.removeGroup(ctx)
 	}
 	req, err := decode[shimrpc.IDRequest](body)
 	if err != nil {
@@ -152,7 +163,14 @@ func (s *shim) create(spec runtime.Spec) error {
 	s.mu.Lock()
 	_, taken := s.containers[spec.ID]
 	ending, first := s.ending, len(s.containers) == 0
+	if s.group == "" && shimrpc.ValidID(spec.Group) {
+		s.group = spec.Group
+	}
+	group := s.group
 	s.mu.Unlock()
+	if spec.Group != group {
+		return fmt.Errorf("group %q is not this shim's, which is %q", spec.Group, group)
+	}
 	if ending {
 		return errors.New("the shim is ending")
 	}
@@ -196,7 +214,7 @@ func (s *shim) limitGroup(r runtime.Resources) error {
 	if s.layout.V2 && r.CPUShares > 0 {
 		limits.CpuWeight = cgroups.ConvertCPUSharesToCgroupV2Value(r.CPUShares)
 	}
-	m, err := manager.New(&cgroups.Cgroup{Path: shimrpc.GroupCgroup(s.cfg.Node, s.cfg.Group), Resources: limits})
+	m, err := manager.New(&cgroups.Cgroup{Path: shimrpc.GroupCgroup(s.cfg.Node, s.groupName()), Resources: limits})
 	if err != nil {
 		return fmt.Errorf("prepare the group's cgroup: %w", err)
 	}
@@ -227,7 +245,23 @@ func (s *shim) delete(ctx context.Context, id string) (shimrpc.DeleteReply, erro
 	if !last {
 		return shimrpc.DeleteReply{}, nil
 	}
-	return shimrpc.DeleteReply{Last: s.endIfEmpty()}, s.layout.Remove(ctx, shimrpc.GroupCgroup(s.cfg.Node, s.cfg.Group))
+	return shimrpc.DeleteReply{Last: s.endIfEmpty()}, s.removeGroup(ctx)
+}
+
+func (s *shim) groupName() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.group
+}
+
+// removeGroup removes the group's cgroup. Without a group there is none: the path
+// would be the node's.
+func (s *shim) removeGroup(ctx context.Context) error {
+	group := s.groupName()
+	if group == "" {
+		return nil
+	}
+	return s.layout.Remove(ctx, shimrpc.GroupCgroup(s.cfg.Node, group))
 }
 
 // endIfEmpty ends the shim unless it has a container or is making one.
@@ -243,6 +277,14 @@ func (s *shim) endIfEmpty() bool {
 	}
 	s.ending = true
 	return true
+}
+
+// endIfUnused ends a shim that nobody talks to and that has nothing: whoever
+// started it is gone.
+func (s *shim) endIfUnused() {
+	if s.endIfEmpty() {
+		s.answered()
+	}
 }
 
 // answered ends an ending shim: not before the request that decided it has its

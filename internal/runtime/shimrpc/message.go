@@ -141,6 +141,7 @@ func readFrame(r io.Reader) (envelope, error) {
 
 // Config is what a shim is told on its command line: no secrets.
 type Config struct {
+	// Group is empty for a spare shim: its first container tells it.
 	Group    string `json:"group"`
 	Node     string `json:"node"`
 	RunDir   string `json:"runDir"`
@@ -149,5 +150,5 @@ type Config struct {
 	Runner string `json:"runner"`
 }
 
-// IdleExit is how long a shim without containers waits for its first.
+// IdleExit is how long a shim waits for its first connection.
 const IdleExit = 30 * time.Second
