@@ -255,18 +255,30 @@ func (l *longshore) aws(out any, args ...string) {
 	}
 }
 
-// get fetches a URL of a task, as curl would.
-func (l *longshore) get(url string) string {
+// get fetches a URL of a task, as `curl --retry-connrefused` would: a task is
+// RUNNING when its process was started, and that listens a moment later.
+func (l *longshore) get(url string) (page string) {
 	l.t.Helper()
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Get(url)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		l.t.Fatalf("GET %s: %s %v", url, response.Status, err)
-	}
-	return string(body)
+	l.eventually(url+" answers", func() error {
+		response, err := client.Get(url)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != http.StatusOK {
+			l.t.Fatalf("GET %s: %s %v", url, response.Status, err)
+		}
+		page = string(body)
+		return nil
+	})
+	return page
+}
+
+// within returns the same Longshore for a subtest.
+func (l *longshore) within(t *testing.T) *longshore {
+	sub := *l
+	sub.t = t
+	return &sub
 }

@@ -170,6 +170,7 @@ func (s *Service) register(tx *store.Tx, r *registration) (*Node, *ContainerInst
 	n.HomeCluster, n.HomeInstance = c.Name, ci.ID
 	n.Resources, n.Attributes, n.VersionInfo, n.RegisteredAt = r.resources, r.announced, r.in.VersionInfo, r.now
 	n.Zone = attributeValue(r.announced, attributeZone)
+	n.Attributes = append(n.Attributes, s.vpcAttributes(r.scope, n)...)
 	n.Universal = n.MayServeAll && announces(r.announced, AttributeUniversal)
 	n.Fargate = n.MayServeFargate && announces(r.announced, AttributeFargate)
 	ci.Attributes = mergeAttributes(ci.Attributes, r.custom)

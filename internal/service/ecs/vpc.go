@@ -89,6 +89,24 @@ func (s *Service) Subnets(account, region string) []Subnet {
 	return subnets
 }
 
+// vpcAttributes are the attributes that tell a node's place in the VPC, where its
+// agent did not: the subnet of its zone.
+func (s *Service) vpcAttributes(sc store.Scope, n *Node) []types.Attribute {
+	var all []types.Attribute
+	add := func(name, value string) {
+		if attributeValue(n.Attributes, name) == "" {
+			all = append(all, types.Attribute{Name: &name, Value: &value})
+		}
+	}
+	for _, subnet := range s.Subnets(sc.Account, sc.Region) {
+		if subnet.Zone == n.Zone {
+			add("ecs.vpc-id", VPCID(sc.Account, sc.Region))
+			add("ecs.subnet-id", subnet.ID)
+		}
+	}
+	return all
+}
+
 // checkNetwork applies AWS's rules for a networkConfiguration beside a network mode.
 func (s *Service) checkNetwork(sc store.Scope, mode types.NetworkMode, nc *types.NetworkConfiguration) (*types.AwsVpcConfiguration, error) {
 	if mode != types.NetworkModeAwsvpc {
