@@ -44,7 +44,7 @@ func (s *Service) CreateCluster(ctx context.Context, in *ecs.CreateClusterInput)
 		c, ok := s.clusters.Get(tx, sc, name)
 		if !ok || c.Status != statusActive {
 			c = s.clusters.Clone(wanted)
-			insights, _ := s.effectiveSetting(tx, sc, types.SettingNameContainerInsights, principal)
+			insights := s.effectiveSetting(tx, sc, types.SettingNameContainerInsights, principal)
 			c.Settings = mergeSettings([]types.ClusterSetting{{
 				Name: types.ClusterSettingNameContainerInsights, Value: &insights,
 			}}, in.Settings)

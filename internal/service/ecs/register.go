@@ -43,6 +43,9 @@ func (s *Service) Register(r *wire.Registry) {
 	s.registerTasks(w)
 	s.registerInstances(w)
 	s.registerAgent(w)
+	s.registerAttributes(w)
+	s.registerTags(w)
+	s.registerSettings(w)
 }
 
 func (s *Service) registerTasks(w *wire.Service) {

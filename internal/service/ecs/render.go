@@ -18,7 +18,7 @@ func (s *Service) render(r store.Reader, sc store.Scope, t *Task) (acs.Task, err
 	if !ok {
 		return acs.Task{}, fmt.Errorf("task %s: its definition %s:%d is gone", t.ID, t.Family, t.Revision)
 	}
-	d := &td.Definition
+	d := s.withLogMode(r, sc, &td.Definition)
 	out := acs.Task{
 		ARN: taskARN(sc, t.Cluster, t.ID), TaskClusterARN: clusterARN(sc, t.Cluster),
 		Family: t.Family, Version: strconv.Itoa(int(t.Revision)), DesiredStatus: t.DesiredStatus,

@@ -176,11 +176,12 @@ func (l *launch) request(count int, lot lot, constraints []types.PlacementConstr
 		TCPPorts:  l.size.tcp, UDPPorts: l.size.udp,
 		Rand: rand.New(rand.NewPCG(l.random())),
 	}
-	if lot.launchType == types.LaunchTypeFargate {
-		return req
-	}
+	// Fargate's machines too must be able to do what the task asks for.
 	for _, a := range d.RequiresAttributes {
 		req.RequiresAttributes = append(req.RequiresAttributes, placement.Attribute{Name: deref(a.Name), Value: deref(a.Value)})
+	}
+	if lot.launchType == types.LaunchTypeFargate {
+		return req
 	}
 	for _, c := range d.PlacementConstraints {
 		req.Constraints = append(req.Constraints, placement.Constraint{Type: string(c.Type), Expression: deref(c.Expression)})
