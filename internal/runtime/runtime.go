@@ -94,9 +94,11 @@ type Spec struct {
 	Terminal  bool   `json:"terminal,omitempty"`
 	OpenStdin bool   `json:"openStdin,omitempty"`
 
-	// NetNS is the path of the network namespace to join; "host" shares the host's.
+	// NetNS is the path of the network namespace to join; "host" shares the host's;
+	// "" makes a new one with nothing but loopback.
 	NetNS string `json:"netns"`
-	// PIDMode and IPCMode are "" (private), "host", or "container:ID".
+	// PIDMode and IPCMode are "" (private), "host", or "container:ID" with a container
+	// of the same group.
 	PIDMode string `json:"pidMode,omitempty"`
 	IPCMode string `json:"ipcMode,omitempty"`
 

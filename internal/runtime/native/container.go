@@ -21,6 +21,9 @@ func (r *Runtime) Create(ctx context.Context, spec runtime.Spec) error {
 	}
 	g := r.acquire(spec.Group)
 	defer g.release()
+	if r.ctx.Err() != nil {
+		return errClosed
+	}
 	// Ids are unique on the node, not only in the group.
 	if _, err := shimrpc.ReadRecord(r.opts.StateDir, spec.ID); !errors.Is(err, runtime.ErrNotFound) {
 		return fmt.Errorf("container %s: %w", spec.ID, runtime.ErrAlreadyExists)
@@ -51,10 +54,11 @@ func (g *group) abandon(ctx context.Context, id string, cause error) error {
 		}
 		return os.RemoveAll(shimrpc.SpoolDir(g.r.opts.StateDir, id))
 	}
-	if g.client == nil {
+	client := g.living()
+	if client == nil {
 		return nil
 	}
-	if err := g.client.Call(ctx, shimrpc.MethodShutdown, struct{}{}, nil); err == nil {
+	if err := client.Call(ctx, shimrpc.MethodShutdown, struct{}{}, nil); err == nil {
 		return g.finish(ctx)
 	}
 	return nil

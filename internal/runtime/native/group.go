@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,8 @@ const (
 // errNoShim: the group's shim is not running, and nothing of it is left.
 var errNoShim = errors.New("no shim is running")
 
+var errClosed = errors.New("the runtime is closed")
+
 // group is what this process holds of one group's shim.
 type group struct {
 	r    *Runtime
@@ -36,8 +39,24 @@ type group struct {
 	users int // under the Runtime's mu
 
 	// mu serialises starting, finding and burying the shim.
-	mu     sync.Mutex
-	client *shimrpc.Client
+	mu sync.Mutex
+	// client is written under mu and read without: a container being created or
+	// deleted must not hold up what is asked about its neighbours.
+	client atomic.Pointer[shimrpc.Client]
+}
+
+// living returns the connection unless it has ended.
+func (g *group) living() *shimrpc.Client {
+	client := g.client.Load()
+	if client == nil {
+		return nil
+	}
+	select {
+	case <-client.Done():
+		return nil
+	default:
+		return client
+	}
 }
 
 // acquire locks a group; release ends that, and forgets it when it has no shim.
@@ -55,7 +74,7 @@ func (r *Runtime) acquire(name string) *group {
 }
 
 func (g *group) release() {
-	idle := g.client == nil
+	idle := g.client.Load() == nil
 	g.mu.Unlock()
 	g.r.mu.Lock()
 	defer g.r.mu.Unlock()
@@ -67,21 +86,28 @@ func (g *group) release() {
 // shim returns a connection to the group's shim. With errNoShim its containers
 // have been recorded as lost.
 func (r *Runtime) shim(ctx context.Context, name string) (*shimrpc.Client, error) {
-	g := r.acquire(name)
+	r.mu.Lock()
+	g := r.groups[name]
+	r.mu.Unlock()
+	if g != nil {
+		if client := g.living(); client != nil {
+			return client, nil
+		}
+	}
+	g = r.acquire(name)
 	defer g.release()
+	if r.ctx.Err() != nil {
+		return nil, errClosed
+	}
 	return g.connect(ctx)
 }
 
 // connect returns the living connection, makes one, or buries the dead shim.
 func (g *group) connect(ctx context.Context) (*shimrpc.Client, error) {
-	if g.client != nil {
-		select {
-		case <-g.client.Done():
-			g.client = nil
-		default:
-			return g.client, nil
-		}
+	if client := g.living(); client != nil {
+		return client, nil
 	}
+	g.client.Store(nil)
 	for {
 		lock, err := tryLock(filepath.Join(g.dir, shimrpc.LockName))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -96,7 +122,7 @@ func (g *group) connect(ctx context.Context) (*shimrpc.Client, error) {
 		}
 		client, err := shimrpc.Dial(ctx, g.dir)
 		if err == nil {
-			g.client = client
+			g.client.Store(client)
 			return client, nil
 		}
 		// It lives but takes no connection: it is ending.
@@ -172,12 +198,16 @@ func (r *Runtime) lose(rec shimrpc.Record) error {
 
 // ensure returns a connection to the group's shim, starting it when needed.
 func (g *group) ensure(ctx context.Context) (*shimrpc.Client, error) {
-	client, err := g.connect(ctx)
-	if err == nil || !errors.Is(err, errNoShim) {
-		return client, err
+	// A group without a directory is a new one: New has settled the older ones.
+	if _, err := os.Stat(g.dir); g.living() != nil || !errors.Is(err, fs.ErrNotExist) {
+		client, err := g.connect(ctx)
+		if err == nil || !errors.Is(err, errNoShim) {
+			return client, err
+		}
 	}
-	if g.client = g.r.takeSpare(g.dir); g.client != nil {
-		return g.client, nil
+	if client := g.r.takeSpare(g.dir); client != nil {
+		g.client.Store(client)
+		return client, nil
 	}
 	if err := g.r.spawn(g.dir, g.name); err != nil {
 		return nil, fmt.Errorf("start the shim of group %s: %w", g.name, err)
@@ -189,13 +219,13 @@ func (g *group) ensure(ctx context.Context) (*shimrpc.Client, error) {
 func (g *group) finish(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
-	if g.client != nil {
+	if client := g.client.Load(); client != nil {
 		select {
-		case <-g.client.Done():
+		case <-client.Done():
 		case <-ctx.Done():
 			return fmt.Errorf("the shim of group %s does not end: %w", g.name, ctx.Err())
 		}
-		g.client = nil
+		g.client.Store(nil)
 	}
 	return g.r.awaitEnd(ctx, g.dir)
 }

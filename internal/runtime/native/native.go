@@ -173,8 +173,8 @@ func (r *Runtime) Close() error {
 	r.mu.Unlock()
 	for _, g := range groups {
 		g.mu.Lock()
-		if g.client != nil {
-			_ = g.client.Close()
+		if client := g.client.Load(); client != nil {
+			_ = client.Close()
 		}
 		g.mu.Unlock()
 	}

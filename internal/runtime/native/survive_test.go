@@ -240,6 +240,34 @@ func TestAfterReboot(t *testing.T) {
 	}
 }
 
+// TestCloseEndsWaits: what waits is told, and the container runs on.
+func TestCloseEndsWaits(t *testing.T) {
+	m := newMachine(t)
+	first, err := native.New(t.Context(), m.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{Runtime: first, machine: m, t: t, ctx: t.Context()}
+	spec := m.spec("a", "ignore")
+	n.must(n.Create(n.ctx, spec))
+	n.must(n.Start(n.ctx, "a"))
+	n.await("a", "ready")
+	errs := make(chan error, 1)
+	go func() {
+		_, err := first.Wait(context.Background(), "a")
+		errs <- err
+	}()
+	n.must(first.Close())
+	if err := <-errs; err == nil {
+		t.Error("Wait of a closed runtime reports an exit")
+	}
+	n.Runtime = m.open(t)
+	n.deleteLater("a")
+	if status, err := n.Status(n.ctx, "a"); err != nil || status.Phase != runtime.PhaseRunning {
+		t.Errorf("%+v, %v", status, err)
+	}
+}
+
 func TestOneRuntimePerDirectory(t *testing.T) {
 	n := newNode(t)
 	if _, err := native.New(n.ctx, n.options); err == nil || !strings.Contains(err.Error(), "in use") {
