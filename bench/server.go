@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+)
+
+const (
+	region    = "us-east-1"
+	keyID     = "LSIABENCHMARKBENCHMA"
+	keySecret = "benchmark/benchmark/benchmark/benchmark0"
+
+	readyLimit = 30 * time.Second
+	// endLimit is how long a server with containers may take to stop them all.
+	endLimit = 30 * time.Second
+)
+
+// server is a longshore process of ours.
+type server struct {
+	cmd      *exec.Cmd
+	endpoint string
+	client   *http.Client
+	output   tail
+	ended    chan struct{}
+	endErr   error
+}
+
+// launch starts `longshore COMMAND…` with its data below name, on a free port,
+// and does not wait for it.
+func (b *bench) launch(name string, command ...string) (*server, error) {
+	listen, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	s := &server{
+		endpoint: "http://" + listen, ended: make(chan struct{}),
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute},
+	}
+	s.cmd = exec.Command(b.binary, append(command, "--data", filepath.Join(b.dir, name), "--listen", listen)...)
+	s.cmd.Env = append(os.Environ(), "LONGSHORE_ROOT_ACCESS_KEY_ID="+keyID, "LONGSHORE_ROOT_SECRET_ACCESS_KEY="+keySecret)
+	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
+	// A process group of its own: an interrupt of ours is for us to pass on. If we
+	// are killed, it ends too.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		s.endErr = s.cmd.Wait()
+		close(s.ended)
+	}()
+	return s, nil
+}
+
+// open launches a server and waits until it answers.
+func (b *bench) open(ctx context.Context, name string, command ...string) (*server, error) {
+	s, err := b.launch(name, command...)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.ready(ctx); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	return s, nil
+}
+
+// ready returns when a signed GetCallerIdentity succeeds. It asks about every
+// half millisecond.
+func (s *server) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyLimit)
+	defer cancel()
+	client := s.sts()
+	for {
+		_, err := client.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.ended:
+			return fmt.Errorf("%s ended (%w): %s", s.cmd, s.endErr, s.output.text())
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not answer: %w: %s", s.cmd, err, s.output.text())
+		case <-time.After(500 * time.Microsecond):
+		}
+	}
+}
+
+// stop ends the process, in order, or else by force.
+func (s *server) stop() error {
+	s.client.CloseIdleConnections()
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-s.ended:
+	case <-time.After(endLimit):
+		err := s.cmd.Process.Kill()
+		<-s.ended
+		return errors.Join(fmt.Errorf("%s did not end within %s: %s", s.cmd, endLimit, s.output.text()), err)
+	}
+	if s.endErr != nil {
+		return fmt.Errorf("%s: %w: %s", s.cmd, s.endErr, s.output.text())
+	}
+	return nil
+}
+
+func credentials() aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: keyID, SecretAccessKey: keySecret}, nil
+	})
+}
+
+// The clients never retry: a refused call must not hide in a latency.
+
+func (s *server) sts() *sts.Client {
+	return sts.New(sts.Options{Region: region, BaseEndpoint: &s.endpoint, Credentials: credentials(), HTTPClient: s.client, Retryer: aws.NopRetryer{}})
+}
+
+func (s *server) ecs() *ecs.Client { return ecsClient(s.endpoint, s.client) }
+
+func ecsClient(endpoint string, client *http.Client) *ecs.Client {
+	return ecs.New(ecs.Options{Region: region, BaseEndpoint: &endpoint, Credentials: credentials(), HTTPClient: client, Retryer: aws.NopRetryer{}})
+}
+
+func (s *server) logs() *cloudwatchlogs.Client {
+	return cloudwatchlogs.New(cloudwatchlogs.Options{Region: region, BaseEndpoint: &s.endpoint, Credentials: credentials(), HTTPClient: s.client, Retryer: aws.NopRetryer{}})
+}
+
+// freeAddress is a loopback address that nobody listened on a moment ago.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// tail keeps the end of what a process writes.
+type tail struct {
+	mu   sync.Mutex
+	kept []byte
+}
+
+const tailSize = 4 << 10
+
+// Write implements io.Writer.
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kept = append(t.kept, p...)
+	t.kept = t.kept[max(0, len(t.kept)-tailSize):]
+	return len(p), nil
+}
+
+func (t *tail) text() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(bytes.TrimSpace(t.kept))
+}

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+)
+
+const (
+	taskMemory = 64 // MiB
+	// pollEvery is how often the client looks at a task.
+	pollEvery = 2 * time.Millisecond
+	taskLimit = 20 * time.Second
+)
+
+// measureContainers times tasks on a node, with the peers beside them.
+func measureContainers(ctx context.Context, b *bench) (err error) {
+	if os.Geteuid() != 0 {
+		b.add(row{Name: "containers", Note: "needs root"})
+		return nil
+	}
+	if err := b.measurePeers(ctx); err != nil {
+		return err
+	}
+	s, err := b.open(ctx, "containers", "up", "--no-sample", "--stop-tasks")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	r := runner{ecs: s.ecs()}
+	if err := r.awaitNode(ctx); err != nil {
+		return err
+	}
+	for _, mode := range []types.NetworkMode{types.NetworkModeBridge, types.NetworkModeHost, types.NetworkModeNone, types.NetworkModeAwsvpc} {
+		if err := b.measureMode(ctx, &r, mode); err != nil {
+			return fmt.Errorf("network mode %s: %w", mode, err)
+		}
+	}
+	return nil
+}
+
+// runner runs one task after the other.
+type runner struct {
+	ecs        *ecs.Client
+	definition string
+	network    *types.NetworkConfiguration
+}
+
+// stages are the times since the RunTask call at which a task got somewhere; the
+// server's own are by its clock, which is this machine's.
+type stages struct {
+	answered, pulling, pulled, submitted, seen time.Duration
+	// stopping is the time from the StopTask call to STOPPED seen.
+	stopping time.Duration
+}
+
+func (r *runner) awaitNode(ctx context.Context) error {
+	return poll(ctx, pollEvery, "the node is connected", func(ctx context.Context) (bool, error) {
+		out, err := r.ecs.ListContainerInstances(ctx, &ecs.ListContainerInstancesInput{Filter: aws.String("agentConnected == true")})
+		return err == nil && len(out.ContainerInstanceArns) == 1, err
+	})
+}
+
+func (b *bench) measureMode(ctx context.Context, r *runner, mode types.NetworkMode) error {
+	out, err := r.ecs.RegisterTaskDefinition(ctx, &ecs.RegisterTaskDefinitionInput{
+		Family: aws.String("bench-" + string(mode)), NetworkMode: mode,
+		ContainerDefinitions: []types.ContainerDefinition{{
+			Name: aws.String("main"), Image: aws.String("longshore/sample"), Memory: aws.Int32(taskMemory), Essential: aws.Bool(true),
+			Command: []string{"sleep", "600"},
+		}},
+	})
+	if err != nil {
+		return err
+	}
+	r.definition = aws.ToString(out.TaskDefinition.TaskDefinitionArn)
+	if r.network, err = r.networkOf(ctx, mode); err != nil {
+		return err
+	}
+	const warmUp = 3
+	var all []stages
+	for i := range warmUp + b.samples(40, 5) {
+		one, err := r.life(ctx)
+		if err != nil {
+			return err
+		}
+		if i >= warmUp {
+			all = append(all, one)
+		}
+	}
+	pick := func(of func(stages) time.Duration) (samples times) {
+		for _, s := range all {
+			samples = append(samples, of(s))
+		}
+		return samples
+	}
+	started := latency("RunTask → RUNNING, "+string(mode), pick(func(s stages) time.Duration { return s.seen }), true)
+	started.Budget, started.P99Budget, started.Goal, started.Floor, started.Peer = 60, 200, 15, floorRow, runcRow
+	started.Note = "warm image, one task at a time; seen by DescribeTasks every ~2 ms"
+	b.add(started)
+	if b.steps {
+		for _, step := range []struct {
+			name string
+			of   func(stages) time.Duration
+		}{
+			{"RunTask answered", func(s stages) time.Duration { return s.answered }},
+			{"pullStartedAt", func(s stages) time.Duration { return s.pulling }},
+			{"pullStoppedAt", func(s stages) time.Duration { return s.pulled }},
+			{"startedAt", func(s stages) time.Duration { return s.submitted }},
+		} {
+			r := latency("  … "+step.name, pick(step.of), true)
+			r.Note = "since the call"
+			b.add(r)
+		}
+	}
+	stopped := latency("StopTask → STOPPED, "+string(mode), pick(func(s stages) time.Duration { return s.stopping }), true)
+	stopped.Note = "a program that ends on SIGTERM"
+	b.add(stopped)
+	return nil
+}
+
+// networkOf is the configuration that awsvpc tasks need: the node's own subnet,
+// which is an attribute of its container instance.
+func (r *runner) networkOf(ctx context.Context, mode types.NetworkMode) (*types.NetworkConfiguration, error) {
+	if mode != types.NetworkModeAwsvpc {
+		return nil, nil
+	}
+	listed, err := r.ecs.ListContainerInstances(ctx, &ecs.ListContainerInstancesInput{})
+	if err != nil {
+		return nil, err
+	}
+	out, err := r.ecs.DescribeContainerInstances(ctx, &ecs.DescribeContainerInstancesInput{ContainerInstances: listed.ContainerInstanceArns})
+	if err != nil {
+		return nil, err
+	}
+	for _, instance := range out.ContainerInstances {
+		for _, a := range instance.Attributes {
+			if aws.ToString(a.Name) == "ecs.subnet-id" {
+				return &types.NetworkConfiguration{AwsvpcConfiguration: &types.AwsVpcConfiguration{Subnets: []string{aws.ToString(a.Value)}}}, nil
+			}
+		}
+	}
+	return nil, errors.New("the container instance has no attribute ecs.subnet-id")
+}
+
+// life runs a task, waits until it is seen running, stops it and waits until it
+// is seen stopped.
+func (r *runner) life(ctx context.Context) (stages, error) {
+	var s stages
+	began := time.Now()
+	out, err := r.ecs.RunTask(ctx, &ecs.RunTaskInput{TaskDefinition: &r.definition, NetworkConfiguration: r.network})
+	if err != nil {
+		return s, err
+	}
+	if len(out.Tasks) != 1 {
+		return s, fmt.Errorf("RunTask placed nothing: %s", failures(out.Failures))
+	}
+	s.answered = time.Since(began)
+	task := aws.ToString(out.Tasks[0].TaskArn)
+	seen, err := r.await(ctx, task, "RUNNING")
+	if err != nil {
+		return s, err
+	}
+	s.seen = time.Since(began)
+	s.pulling, s.pulled = since(began, seen.PullStartedAt), since(began, seen.PullStoppedAt)
+	s.submitted = since(began, seen.StartedAt)
+	began = time.Now()
+	if _, err := r.ecs.StopTask(ctx, &ecs.StopTaskInput{Task: &task}); err != nil {
+		return s, err
+	}
+	if _, err := r.await(ctx, task, "STOPPED"); err != nil {
+		return s, err
+	}
+	s.stopping = time.Since(began)
+	return s, nil
+}
+
+func since(began time.Time, at *time.Time) time.Duration {
+	if at == nil {
+		return 0
+	}
+	return at.Sub(began)
+}
+
+func failures(all []types.Failure) string {
+	if len(all) == 0 {
+		return "no reason given"
+	}
+	return aws.ToString(all[0].Reason) + " " + aws.ToString(all[0].Detail)
+}
+
+// await polls until the task has a status. Another end than STOPPED is an error.
+func (r *runner) await(ctx context.Context, task, status string) (seen *types.Task, err error) {
+	err = poll(ctx, pollEvery, "the task is "+status, func(ctx context.Context) (bool, error) {
+		out, err := r.ecs.DescribeTasks(ctx, &ecs.DescribeTasksInput{Tasks: []string{task}})
+		if err != nil {
+			return false, err
+		}
+		if len(out.Tasks) != 1 {
+			return false, fmt.Errorf("DescribeTasks: %s", failures(out.Failures))
+		}
+		seen = &out.Tasks[0]
+		last := aws.ToString(seen.LastStatus)
+		if last == "STOPPED" && status != last {
+			return false, fmt.Errorf("the task stopped: %s", aws.ToString(seen.StoppedReason))
+		}
+		return last == status, nil
+	})
+	return seen, err
+}
+
+// poll asks until the answer is yes, with a pause in between.
+func poll(ctx context.Context, every time.Duration, what string, ask func(context.Context) (bool, error)) error {
+	limited, cancel := context.WithTimeout(ctx, taskLimit)
+	defer cancel()
+	for {
+		done, err := ask(limited)
+		if done || (err != nil && limited.Err() == nil) {
+			return err
+		}
+		if err := pause(limited, every); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("waited %s in vain until %s", taskLimit, what)
+		}
+	}
+}
