@@ -1,6 +1,7 @@
 package etcdkv
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,45 +11,89 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
+	"go.uber.org/zap"
 )
 
 // maxCleanCheck is the size up to which the database file is read through even
 // though the last run ended well.
 const maxCleanCheck = 64 << 20
 
-// checkDatabase reads etcd's database file through before etcd does: etcd reads
-// it on goroutines of its own, where a page that makes no sense ends the process
-// with a stack trace.
-func checkDatabase(member string, endedWell bool) error {
-	path := filepath.Join(member, "member", "snap", "db")
-	log, err := filepath.Glob(filepath.Join(member, "member", "wal", "*.wal"))
+// checkMember looks at etcd's files before etcd does. It finds two things that
+// etcd handles badly: a database page that makes no sense, which ends the
+// process with a stack trace of some goroutine, and a log that ends before what
+// the database already has, which etcd takes for a torn write, and then waits
+// for ever. It may end its goroutine by way of the logger.
+func checkMember(log *zap.Logger, member string, endedWell bool) error {
+	path, logDir := filepath.Join(member, "member", "snap", "db"), filepath.Join(member, "member", "wal")
+	segments, err := filepath.Glob(filepath.Join(logDir, "*.wal"))
 	if err != nil {
 		return err
 	}
 	st, err := os.Stat(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && len(log) == 0:
+	case errors.Is(err, fs.ErrNotExist) && len(segments) == 0:
 		return nil // the first start
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("the database %s is missing, its log is there", path)
 	case err != nil:
 		return err
-	case endedWell && len(log) > 0 && st.Size() > maxCleanCheck:
-		return nil
 	}
-	keys, err := readThrough(path)
+	db, err := readDatabase(path, !endedWell || st.Size() <= maxCleanCheck || len(segments) == 0)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
-	// A first start that was cut short leaves an empty database without a log.
-	if keys > 0 && len(log) == 0 {
-		return fmt.Errorf("the log of %s is missing", path)
+	if len(segments) == 0 {
+		// A first start that was cut short leaves an empty database without a log.
+		if db.keys > 0 {
+			return fmt.Errorf("the log of %s is missing", path)
+		}
+		return nil
+	}
+	last, err := lastLogged(log, logDir)
+	if err != nil {
+		return fmt.Errorf("read the log %s: %w", logDir, err)
+	}
+	if last < db.applied {
+		return fmt.Errorf("the log %s ends at entry %d, the database has entry %d", logDir, last, db.applied)
 	}
 	return nil
 }
 
-// readThrough visits every page that is in use and counts the stored keys.
-func readThrough(path string) (keys int, err error) {
+// lastLogged is the index of the last whole entry of the log.
+func lastLogged(log *zap.Logger, dir string) (uint64, error) {
+	snapshots, err := wal.ValidSnapshotEntries(log, dir)
+	if err != nil {
+		return 0, err
+	}
+	from := &walpb.Snapshot{}
+	if len(snapshots) > 0 {
+		from = snapshots[len(snapshots)-1]
+	}
+	w, err := wal.OpenForRead(log, dir, from)
+	if err != nil {
+		return 0, err
+	}
+	defer w.Close()
+	_, _, entries, err := w.ReadAll()
+	if err != nil {
+		return 0, err
+	}
+	if len(entries) == 0 {
+		return from.GetIndex(), nil
+	}
+	return entries[len(entries)-1].GetIndex(), nil
+}
+
+// database is what the check wants to know of the database file.
+type database struct {
+	applied uint64 // index of the last log entry that is in it
+	keys    int    // stored versions of keys, when read through
+}
+
+// readDatabase reads the file's structure and, with all, every page in use.
+func readDatabase(path string, all bool) (found database, err error) {
 	// A file that was cut off faults when it is read beyond its end.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -58,20 +103,28 @@ func readThrough(path string) (keys int, err error) {
 	}()
 	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
 	if err != nil {
-		return 0, err
+		return found, err
 	}
 	defer db.Close()
 	err = db.View(func(tx *bolt.Tx) error {
+		if meta := tx.Bucket([]byte("meta")); meta != nil {
+			if index := meta.Get([]byte("consistent_index")); len(index) == 8 {
+				found.applied = binary.BigEndian.Uint64(index)
+			}
+		}
+		if !all {
+			return nil
+		}
 		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
 			return b.ForEach(func(k, v []byte) error {
 				if string(name) == "key" {
-					keys++
+					found.keys++
 				}
 				return touch(k, v)
 			})
 		})
 	})
-	return keys, err
+	return found, err
 }
 
 // touch reads a value's last byte, which may be pages away from its first.

@@ -142,7 +142,7 @@ func TestKilledAtRandom(t *testing.T) {
 	var acked [crashWriters]int
 	total, early := 0, 0
 	for kill := 1; kill <= crashKills; kill++ {
-		if rng.IntN(6) == 0 { // some die while they recover
+		if kill <= 4 || rng.IntN(6) == 0 { // some die in their first start, some while they recover
 			early++
 			crashEarly(t, dir, time.Duration(rng.IntN(80))*time.Millisecond)
 			continue

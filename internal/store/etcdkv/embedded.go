@@ -12,6 +12,7 @@ import (
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.uber.org/zap"
 
 	"longshore.dev/longshore/internal/store"
 )
@@ -120,7 +121,7 @@ func (m *member) fail(err error) {
 	})
 }
 
-func (m *member) config(opts Embedded) *embed.Config {
+func (m *member) config(opts Embedded, log *zap.Logger) *embed.Config {
 	cfg := embed.NewConfig()
 	cfg.Name = "longshore"
 	cfg.Dir = m.dir.member()
@@ -136,16 +137,14 @@ func (m *member) config(opts Embedded) *embed.Config {
 	// No follower has to catch up: few log entries are kept in memory and on disk.
 	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 2000, 100
 	cfg.MaxSnapFiles, cfg.MaxWalFiles = 2, 2
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newEtcdLogger(opts.Log, &m.quiet, m.fail))
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
 	return cfg
 }
 
 // start runs etcd's start on a goroutine of its own, since a failure may end it.
 func (m *member) start(ctx context.Context, opts Embedded) error {
-	if err := checkDatabase(m.dir.member(), m.dir.endedWell); err != nil {
-		return err
-	}
-	cfg := m.config(opts)
+	log := newEtcdLogger(opts.Log, &m.quiet, m.fail)
+	cfg := m.config(opts, log)
 	started := make(chan error, 1)
 	go func() {
 		err := errors.New("etcd gave up starting")
@@ -156,7 +155,9 @@ func (m *member) start(ctx context.Context, opts Embedded) error {
 			started <- err
 		}()
 		debug.SetPanicOnFault(true) // a broken file may lead outside its mapping
-		m.etcd, err = embed.StartEtcd(cfg)
+		if err = checkMember(log, m.dir.member(), m.dir.endedWell); err == nil {
+			m.etcd, err = embed.StartEtcd(cfg)
+		}
 	}()
 	select {
 	case err := <-started:

@@ -1,6 +1,7 @@
 package etcdkv_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -135,28 +136,50 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
-// TestTornLog: what a power loss leaves, a log that ends inside a record, is no
-// damage; whatever was acknowledged is before that.
-func TestTornLog(t *testing.T) {
-	dir := filled(t)
+// logOf returns the path and contents of the only log file, and where they end.
+func logOf(t *testing.T, dir string) (path string, log []byte, end int) {
+	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "etcd/member/wal/*.wal"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("log files: %v, %v", files, err)
 	}
-	log, err := os.ReadFile(files[0])
+	log, err = os.ReadFile(files[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := len(strings.TrimRight(string(log), "\x00"))
-	// Disks write whole sectors.
-	clear(log[(end-600)/512*512 : end])
-	if err := os.WriteFile(files[0], log, 0o600); err != nil {
+	end = len(strings.TrimRight(string(log), "\x00"))
+	return files[0], log, (end + 7) / 8 * 8
+}
+
+// TestTornLog: what a power loss leaves, a log with a last record of which only
+// some sectors were written, is no damage.
+func TestTornLog(t *testing.T) {
+	dir := filled(t)
+	path, log, end := logOf(t, dir)
+	binary.LittleEndian.PutUint64(log[end:], 4000) // the record's length
+	sector := (end/512 + 1) * 512
+	for i := end + 8; i < sector; i++ {
+		log[i] = 0xaa
+	}
+	if err := os.WriteFile(path, log, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	kv := openEmbedded(t, etcdkv.Embedded{Dir: dir})
-	if entries, _, err := kv.Range(t.Context(), "k/"); err != nil || len(entries) < 197 {
+	if entries, _, err := kv.Range(t.Context(), "k/"); err != nil || len(entries) != 200 {
 		t.Errorf("%d entries, %v", len(entries), err)
 	}
+}
+
+// TestLogThatLostItsEnd: a log that lacks what the database has looks like a
+// torn one to etcd, but acknowledged writes may be gone.
+func TestLogThatLostItsEnd(t *testing.T) {
+	dir := filled(t)
+	path, log, end := logOf(t, dir)
+	clear(log[(end-3000)/512*512 : end])
+	if err := os.WriteFile(path, log, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, dir, store.ErrDamaged, "ends at entry", "backup")
 }
 
 // smallDisk mounts a file system of its own.
