@@ -122,7 +122,7 @@ func main() {
 	var app cli
 	parser := kong.Must(&app,
 		kong.Name("longshore"), kong.Description("Amazon ECS and the services around it, self-hosted."),
-		kong.Configuration(kong.JSON), kong.UsageOnError(), kong.Vars{"data": defaultData()},
+		kong.Configuration(readConfig), kong.UsageOnError(), kong.Vars{"data": defaultData()},
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(&console{out: os.Stdout, err: os.Stderr}),
 	)
 	command, err := parser.Parse(os.Args[1:])

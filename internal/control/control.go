@@ -62,39 +62,41 @@ func newID() string {
 
 // Open brings a server up to the point where it can serve: it listens, its store
 // is loaded and its rooms are built. Run or Close must follow.
-func Open(ctx context.Context, config Config) (s *Server, err error) {
+func Open(ctx context.Context, config Config) (*Server, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
 	if err := prepareDir(config.DataDir); err != nil {
 		return nil, err
 	}
-	s = &Server{config: config, log: config.Log}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.Close())
-		}
-	}()
-	sealer, err := seal.OpenFile(rootKeyPath(config.DataDir))
+	s := &Server{config: config, log: config.Log}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Server) open(ctx context.Context) error {
+	sealer, err := seal.OpenFile(rootKeyPath(s.config.DataDir))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if s.kv, err = openKV(ctx, &config); err != nil {
-		return nil, err
+	if s.kv, err = openKV(ctx, &s.config); err != nil {
+		return err
 	}
-	if s.listener, err = listen(config.Listen); err != nil {
-		return nil, err
+	if s.listener, err = listen(s.config.Listen); err != nil {
+		return err
 	}
-	if s.bulk, err = pebblebulk.Open(filepath.Join(config.DataDir, "bulk"), pebblebulk.Options{Log: s.log}); err != nil {
-		return nil, err
+	if s.bulk, err = pebblebulk.Open(filepath.Join(s.config.DataDir, "bulk"), pebblebulk.Options{Log: s.log}); err != nil {
+		return err
 	}
 	if err := s.build(sealer); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.db.Start(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	return s, s.ensureAccess(ctx, sealer)
+	return s.ensureAccess(ctx, sealer)
 }
 
 func openKV(ctx context.Context, c *Config) (*etcdkv.KV, error) {

@@ -94,22 +94,27 @@ func imageOptions(dataDir string, log *slog.Logger) image.Options {
 }
 
 // Open opens the node's parts; what ran before is found again. Run or Close must follow.
-func Open(ctx context.Context, o Options) (n *Node, err error) {
-	if o.DataDir, err = filepath.Abs(o.DataDir); err != nil {
+func Open(ctx context.Context, o Options) (*Node, error) {
+	dataDir, err := filepath.Abs(o.DataDir)
+	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	n = &Node{options: o, runDir: runDirOf(o.DataDir)}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.Close())
-		}
-	}()
+	o.DataDir = dataDir
+	n := &Node{options: o, runDir: runDirOf(o.DataDir)}
+	if err := n.open(ctx); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (n *Node) open(ctx context.Context) (err error) {
+	o := &n.options
 	if err := prepareRunDir(n.runDir); err != nil {
-		return nil, err
+		return err
 	}
 	dir, name := filepath.Join(o.DataDir, "node"), nameOf(o.DataDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the node's directory: %w", err)
+		return fmt.Errorf("make the node's directory: %w", err)
 	}
 	// The three parts wait on different things (bolt, netlink, shims): side by side.
 	var parts errgroup.Group
@@ -128,15 +133,16 @@ func Open(ctx context.Context, o Options) (n *Node, err error) {
 	})
 	parts.Go(func() (err error) {
 		n.runtime, err = native.New(ctx, native.Options{
-			StateDir: filepath.Join(dir, "runtime"), RunDir: filepath.Join(n.runDir, "runtime"), Node: name, Logger: o.Log,
+			StateDir: filepath.Join(dir, "runtime"), RunDir: filepath.Join(n.runDir, "runtime"), Node: name,
+			Prestart: true, Logger: o.Log,
 		})
 		return err
 	})
 	if err := parts.Wait(); err != nil {
-		return nil, err
+		return err
 	}
 	n.agent, err = agent.New(n.agentOptions(dir))
-	return n, err
+	return err
 }
 
 func (n *Node) agentOptions(dir string) agent.Options {
