@@ -57,7 +57,7 @@ func TestLinesArriveWhileTheContainerRuns(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 		synctest.Wait()
 		expect(t, "after 20 ms", c.messages(), []string{"oops", "hello"})
-		expect(t, "acknowledged up to the unfinished line's chunk", spool.acked, int64(2))
+		expect(t, "acknowledged up to the unfinished line's chunk", spool.position(), int64(2))
 
 		begin := time.Now()
 		for range 40 {
@@ -85,11 +85,11 @@ func TestMultilineEventsEndWhenNothingFollows(t *testing.T) {
 		time.Sleep(900 * time.Millisecond)
 		synctest.Wait()
 		expect(t, "while it may go on", c.messages(), []string(nil))
-		expect(t, "not acknowledged", spool.acked, int64(0))
+		expect(t, "not acknowledged", spool.position(), int64(0))
 		time.Sleep(time.Second)
 		synctest.Wait()
 		expect(t, "after the pause", c.messages(), []string{"ERR 1\n  at a\n  at b\n"})
-		expect(t, "acknowledged", spool.acked, int64(2))
+		expect(t, "acknowledged", spool.position(), int64(2))
 		r.stop(t)
 	})
 }
@@ -118,14 +118,14 @@ func TestNothingIsLostWhenTheServerIsAway(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		synctest.Wait()
-		expect(t, "nothing is acknowledged during the outage", spool.acked, int64(0))
+		expect(t, "nothing is acknowledged during the outage", spool.position(), int64(0))
 		time.Sleep(9 * time.Minute)
 		spool.end()
 		if err := <-r.done; err != nil {
 			t.Fatal(err)
 		}
 		expect(t, "lines", c.messages(), want)
-		expect(t, "acknowledged", spool.acked, int64(100))
+		expect(t, "acknowledged", spool.position(), int64(100))
 		if n := c.counts["put"]; n > 200 {
 			t.Errorf("%d calls in ten minutes", n)
 		}
@@ -165,14 +165,14 @@ func TestUnfinishedLineDoesNotStopTheContainer(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if spool.acked < 50 {
-			t.Errorf("acknowledged %d of 101 chunks", spool.acked)
+		if spool.position() < 50 {
+			t.Errorf("acknowledged %d of 101 chunks", spool.position())
 		}
 		expect(t, "the unfinished line was sent", slices.Contains(c.messages(), "progress..."), true)
 		spool.write(runtime.Stdout, "\n\n\n")
 		spool.write(runtime.Stdout, "\n\n\n")
 		synctest.Wait()
-		expect(t, "empty lines are acknowledged too", spool.acked, int64(103))
+		expect(t, "empty lines are acknowledged too", spool.position(), int64(103))
 		r.stop(t)
 	})
 }
@@ -259,7 +259,7 @@ func TestRefusalEndsRun(t *testing.T) {
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
-		expect(t, "acknowledged", spool.acked, int64(0))
+		expect(t, "acknowledged", spool.position(), int64(0))
 	})
 }
 
@@ -301,6 +301,6 @@ func TestKeptOutput(t *testing.T) {
 		if err := errors.Join(d.Prepare(t.Context()), d.Run(t.Context(), spool)); err != nil {
 			t.Fatal(err)
 		}
-		expect(t, driver+" acknowledged", spool.acked, acked)
+		expect(t, driver+" acknowledged", spool.position(), acked)
 	}
 }

@@ -80,6 +80,12 @@ func (s *memorySpool) Acked() (int64, error) {
 	return s.acked, nil
 }
 
+// position is what was acknowledged.
+func (s *memorySpool) position() int64 {
+	acked, _ := s.Acked()
+	return acked
+}
+
 func (s *memorySpool) Close() error { return nil }
 
 // fakeClient records calls and answers as its test wants.

@@ -17,8 +17,22 @@ import (
 
 var _ LogsClient = (*cloudwatchlogs.Client)(nil)
 
+// served is the real room and the SDK's client of it.
+type served struct {
+	*logstest.Server
+	Client *cloudwatchlogs.Client
+}
+
+func serve(t *testing.T) *served {
+	t.Helper()
+	s := logstest.Start(t, nil)
+	return &served{s, cloudwatchlogs.New(cloudwatchlogs.Options{
+		Region: logstest.Region, BaseEndpoint: &s.URL, Credentials: logstest.Credentials(),
+	})}
+}
+
 // sent returns what the room has of the container's stream, in order.
-func sent(t *testing.T, s *logstest.Server) []string {
+func sent(t *testing.T, s *served) []string {
 	t.Helper()
 	in := &cloudwatchlogs.GetLogEventsInput{LogGroupName: aws.String("/ecs/web"), LogStreamName: aws.String("web/app/0123abcd"), StartFromHead: aws.Bool(true)}
 	var lines []string
@@ -37,7 +51,7 @@ func sent(t *testing.T, s *logstest.Server) []string {
 	}
 }
 
-func createGroup(t *testing.T, s *logstest.Server) {
+func createGroup(t *testing.T, s *served) {
 	t.Helper()
 	if _, err := s.Client.CreateLogGroup(t.Context(), &cloudwatchlogs.CreateLogGroupInput{LogGroupName: aws.String("/ecs/web")}); err != nil {
 		t.Fatal(err)
@@ -46,7 +60,7 @@ func createGroup(t *testing.T, s *logstest.Server) {
 
 // Through the SDK's client into the real room, which goes away for a while.
 func TestServerRestartLosesNothing(t *testing.T) {
-	s := logstest.Start(t, nil)
+	s := serve(t)
 	d := driver(t, s.Client, map[string]string{"awslogs-create-group": "true"})
 	if err := d.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
@@ -87,7 +101,7 @@ func TestServerRestartLosesNothing(t *testing.T) {
 }
 
 func TestPrepareFailsAsAWSDoes(t *testing.T) {
-	s := logstest.Start(t, nil)
+	s := serve(t)
 	err := driver(t, s.Client, nil).Prepare(t.Context())
 	var init *InitializationError
 	if !errors.As(err, &init) {
@@ -113,7 +127,7 @@ func TestPrepareFailsAsAWSDoes(t *testing.T) {
 }
 
 func TestLargeOutputGoesThrough(t *testing.T) {
-	s := logstest.Start(t, nil)
+	s := serve(t)
 	createGroup(t, s)
 	d := driver(t, s.Client, nil)
 	if err := d.Prepare(t.Context()); err != nil {

@@ -38,13 +38,15 @@ func onDisk(t testing.TB) bulk.Logs {
 // room is a served room at noon with helpers that fail the test.
 type room struct {
 	*logstest.Server
-	t testing.TB
+	Client *api.Client
+	t      testing.TB
 }
 
 func newRoom(t testing.TB) *room {
-	r := &room{logstest.Start(t, onDisk(t)), t}
-	r.SetTime(noon)
-	return r
+	s := logstest.Start(t, onDisk(t))
+	s.SetTime(noon)
+	c := api.New(api.Options{Region: logstest.Region, BaseEndpoint: &s.URL, Credentials: logstest.Credentials()})
+	return &room{s, c, t}
 }
 
 func must[T any](t testing.TB, what string) func(out T, err error) T {

@@ -164,15 +164,16 @@ func (m *merge) token() string {
 // Len implements heap.Interface.
 func (m *merge) Len() int { return len(m.cursors) }
 
-// Less implements heap.Interface. A cursor without a buffer comes before one that
-// stands at the same place with an event: what it will read may belong there.
+// Less implements heap.Interface. Of two at the same place the one with an event
+// comes first: the other's events, if any, stand behind it. (The other way round,
+// two streams could empty each other's read-ahead forever.)
 func (m *merge) Less(i, j int) bool {
 	a, b := m.cursors[i], m.cursors[j]
 	c := a.at.Compare(b.at)
 	if m.scan.Reverse {
 		c = -c
 	}
-	return c < 0 || c == 0 && len(a.buffer) == 0 && len(b.buffer) > 0
+	return c < 0 || c == 0 && len(a.buffer) > 0 && len(b.buffer) == 0
 }
 
 // Swap implements heap.Interface.

@@ -1,7 +1,3 @@
-// Package logstest serves the CloudWatch Logs room on loopback for tests, behind
-// the same server and checks as in production and with a clock of the test's.
-//
-// Read logstest.go.
 package logstest
 
 import (
@@ -16,7 +12,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 
 	"longshore.dev/longshore/internal/bulk"
 	"longshore.dev/longshore/internal/bulk/membulk"
@@ -40,7 +35,6 @@ type Server struct {
 	// URL is the server's endpoint; it stays the same when the server restarts.
 	URL     string
 	Service *logs.Service
-	Client  *cloudwatchlogs.Client
 	Events  bulk.Logs
 
 	// Authorized holds the last question that was asked of the authorizer.
@@ -83,7 +77,6 @@ func Start(t testing.TB, events bulk.Logs) *Server {
 	s.handler = wire.NewServer(reg)
 	s.Up()
 	s.URL = "http://" + s.address
-	s.Client = s.NewClient()
 	t.Cleanup(func() {
 		s.Down()
 		if err := db.Close(); err != nil {
@@ -93,14 +86,11 @@ func Start(t testing.TB, events bulk.Logs) *Server {
 	return s
 }
 
-// NewClient returns a client of the server.
-func (s *Server) NewClient(options ...func(*cloudwatchlogs.Options)) *cloudwatchlogs.Client {
-	return cloudwatchlogs.New(cloudwatchlogs.Options{
-		Region: Region, BaseEndpoint: aws.String(s.URL),
-		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: AccessKey, SecretAccessKey: SecretKey}, nil
-		}),
-	}, options...)
+// Credentials of the one user, as the SDK's clients take them.
+func Credentials() aws.CredentialsProvider {
+	return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{AccessKeyID: AccessKey, SecretAccessKey: SecretKey}, nil
+	})
 }
 
 // Up starts listening, again after Down.
