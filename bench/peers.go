@@ -73,7 +73,7 @@ func (b *bench) measureFloor(ctx context.Context, program string) error {
 		samples = append(samples, time.Since(began))
 	}
 	r := latency(floorRow, samples, true)
-	r.Note = "clone(PID|NS|UTS|IPC|NET), exec of the static sample `exit 0`, wait"
+	r.Note = "clone into new PID, mount, UTS, IPC and network namespaces, exec of the static sample `exit 0`, wait"
 	b.add(r)
 	return nil
 }

@@ -131,7 +131,7 @@ func (t *table) markdown(w io.Writer) error {
 			middle = "–"
 		}
 		cells = append(cells, []string{
-			r.Name, samples, middle, figure(r.P99), r.Unit, promise(r), t.ratio(r, r.Floor), t.ratio(r, r.Peer), r.Note,
+			r.Name, samples, middle, figure(r.P99), r.Unit, promise(r), t.ratio(r, r.Floor), t.ratio(r, r.Peer), strings.ReplaceAll(r.Note, "|", "/"),
 		})
 	}
 	widths := make([]int, len(cells[0]))

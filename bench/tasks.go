@@ -17,6 +17,8 @@ const (
 	// pollEvery is how often the client looks at a task.
 	pollEvery = 2 * time.Millisecond
 	taskLimit = 20 * time.Second
+	// handlerWait is what the sample gets to install its signal handler.
+	handlerWait = 100 * time.Millisecond
 )
 
 // measureContainers times tasks on a node, with the peers beside them.
@@ -169,6 +171,10 @@ func (r *runner) life(ctx context.Context) (stages, error) {
 	s.seen = time.Since(began)
 	s.pulling, s.pulled = since(began, seen.PullStartedAt), since(began, seen.PullStoppedAt)
 	s.submitted = since(began, seen.StartedAt)
+	// A program that is process 1 and has no handler yet does not get SIGTERM.
+	if err := pause(ctx, handlerWait); err != nil {
+		return s, err
+	}
 	began = time.Now()
 	if _, err := r.ecs.StopTask(ctx, &ecs.StopTaskInput{Task: &task}); err != nil {
 		return s, err
