@@ -20,12 +20,13 @@ import (
 // though the last run ended well.
 const maxCleanCheck = 64 << 20
 
-// checkMember looks at etcd's files before etcd does. It finds two things that
-// etcd handles badly: a database page that makes no sense, which ends the
-// process with a stack trace of some goroutine, and a log that ends before what
-// the database already has, which etcd takes for a torn write, and then waits
-// for ever. It may end its goroutine by way of the logger.
-func checkMember(log *zap.Logger, member string, endedWell bool) error {
+// checkMember looks at etcd's files before etcd does. It finds what etcd handles
+// badly: a database page that makes no sense ends the process with a stack trace
+// of some goroutine; a log that ends before what the database already has is
+// taken for a torn write, and etcd waits for ever, as it does after a first
+// start that was cut short, which is begun again here. The check may end its
+// goroutine by way of the logger.
+func checkMember(logger *zap.Logger, member string, endedWell bool) error {
 	path, logDir := filepath.Join(member, "member", "snap", "db"), filepath.Join(member, "member", "wal")
 	segments, err := filepath.Glob(filepath.Join(logDir, "*.wal"))
 	if err != nil {
@@ -40,50 +41,55 @@ func checkMember(log *zap.Logger, member string, endedWell bool) error {
 	case err != nil:
 		return err
 	}
-	db, err := readDatabase(path, !endedWell || st.Size() <= maxCleanCheck || len(segments) == 0)
+	var log logEnd
+	if len(segments) > 0 {
+		if log, err = readLog(logger, logDir); err != nil {
+			return fmt.Errorf("read the log %s: %w", logDir, err)
+		}
+	}
+	db, err := readDatabase(path, !endedWell || log.committed == 0 || st.Size() <= maxCleanCheck)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
-	if len(segments) == 0 {
-		// A first start that was cut short leaves an empty database without a log.
-		if db.keys > 0 {
-			return fmt.Errorf("the log of %s is missing", path)
-		}
-		return nil
-	}
-	last, err := lastLogged(log, logDir)
-	if err != nil {
-		return fmt.Errorf("read the log %s: %w", logDir, err)
-	}
-	if last < db.applied {
-		return fmt.Errorf("the log %s ends at entry %d, the database has entry %d", logDir, last, db.applied)
+	switch {
+	case log.committed == 0 && db.keys == 0:
+		// Nothing was ever acknowledged.
+		return os.RemoveAll(member)
+	case log.last < db.applied || len(segments) == 0:
+		return fmt.Errorf("the log %s ends at entry %d, the database has entry %d", logDir, log.last, db.applied)
 	}
 	return nil
 }
 
-// lastLogged is the index of the last whole entry of the log.
-func lastLogged(log *zap.Logger, dir string) (uint64, error) {
-	snapshots, err := wal.ValidSnapshotEntries(log, dir)
+// logEnd is what the check wants to know of the log.
+type logEnd struct {
+	last      uint64 // index of the last whole entry
+	committed uint64 // 0: not even the first entry, which makes the member a member
+}
+
+func readLog(logger *zap.Logger, dir string) (logEnd, error) {
+	snapshots, err := wal.ValidSnapshotEntries(logger, dir)
 	if err != nil {
-		return 0, err
+		return logEnd{}, err
 	}
 	from := &walpb.Snapshot{}
 	if len(snapshots) > 0 {
 		from = snapshots[len(snapshots)-1]
 	}
-	w, err := wal.OpenForRead(log, dir, from)
+	w, err := wal.OpenForRead(logger, dir, from)
 	if err != nil {
-		return 0, err
+		return logEnd{}, err
 	}
 	defer w.Close()
-	_, _, entries, err := w.ReadAll()
+	_, state, entries, err := w.ReadAll()
 	if err != nil {
-		return 0, err
+		return logEnd{}, err
 	}
-	if len(entries) == 0 {
-		return from.GetIndex(), nil
+	end := logEnd{last: from.GetIndex(), committed: max(from.GetIndex(), state.GetCommit())}
+	if len(entries) > 0 {
+		end.last = entries[len(entries)-1].GetIndex()
 	}
-	return entries[len(entries)-1].GetIndex(), nil
+	return end, nil
 }
 
 // database is what the check wants to know of the database file.

@@ -142,7 +142,7 @@ func TestKilledAtRandom(t *testing.T) {
 	var acked [crashWriters]int
 	total, early := 0, 0
 	for kill := 1; kill <= crashKills; kill++ {
-		if kill <= 4 || rng.IntN(6) == 0 { // some die in their first start, some while they recover
+		if rng.IntN(6) == 0 { // some die while they recover
 			early++
 			crashEarly(t, dir, time.Duration(rng.IntN(80))*time.Millisecond)
 			continue
@@ -156,6 +156,20 @@ func TestKilledAtRandom(t *testing.T) {
 	t.Logf("%d kills, %d of them while starting; %d acknowledged transactions", crashKills, early, total)
 	if total == 0 {
 		t.Error("nothing was written")
+	}
+}
+
+// TestKilledInItsFirstStart: wherever the first start of all is cut short, the
+// next one works.
+func TestKilledInItsFirstStart(t *testing.T) {
+	t.Parallel()
+	for i := range 12 {
+		dir := t.TempDir()
+		crashEarly(t, dir, time.Duration(10+6*i)*time.Millisecond)
+		var acked [crashWriters]int
+		if crashRun(t, dir, &acked, crashOptions{stopAfter: 3}).acks < 3 {
+			t.Errorf("killed after %d ms, the next start does not work", 10+6*i)
+		}
 	}
 }
 
