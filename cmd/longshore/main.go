@@ -127,8 +127,24 @@ func main() {
 	)
 	command, err := parser.Parse(os.Args[1:])
 	parser.FatalIfErrorf(err)
-	if err := command.Run(); err != nil && !errors.Is(err, context.Canceled) {
+	if err := withoutCancel(command.Run()); err != nil {
 		fmt.Fprintln(os.Stderr, "longshore:", err)
 		os.Exit(1)
 	}
+}
+
+// withoutCancel drops from an error what is only a consequence of the end that
+// was asked for; what failed besides stays.
+func withoutCancel(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var left []error
+		for _, e := range joined.Unwrap() {
+			left = append(left, withoutCancel(e))
+		}
+		return errors.Join(left...)
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }

@@ -66,10 +66,7 @@ func (u *upCommand) Run(ctx context.Context, c *console) error {
 		defer stopNode()
 		return u.attend(ctx, serverCtx, c, server, n)
 	})
-	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
+	return withoutCancel(group.Wait())
 }
 
 // attend shows the sample, waits for the user's end, and stops tasks if asked to.
