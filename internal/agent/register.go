@@ -39,7 +39,7 @@ var capabilities = []string{
 	"ecs.capability.container-ordering",
 	"ecs.capability.container-health-check",
 	"ecs.capability.container-restart-policy",
-	"ecs.capability.container-port-range",
+	"ecs.capability.network.container-port-range",
 	"ecs.capability.pid-ipc-namespace-sharing",
 	"ecs.capability.docker-plugin.local",
 	"ecs.capability.full-sync",
