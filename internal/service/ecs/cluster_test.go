@@ -319,3 +319,24 @@ func TestDeletionMeetsPlacement(t *testing.T) {
 		}
 	}
 }
+
+// Whatever the order: no instance is left in a cluster that is gone.
+func TestDeletionMeetsRegistration(t *testing.T) {
+	r := newRoom(t)
+	for i := range 30 {
+		name := fmt.Sprintf("c%d", i)
+		r.createCluster(&ecs.CreateClusterInput{ClusterName: &name})
+		var wg sync.WaitGroup
+		var deleted, joined error
+		wg.Go(func() { deleted = r.deleteCluster(name) })
+		wg.Go(func() {
+			_, joined = r.RegisterContainerInstance(asNode("node-"+name), &ecs.RegisterContainerInstanceInput{
+				Cluster: &name, TotalResources: resources(1024, 1024),
+			})
+		})
+		wg.Wait()
+		if (deleted == nil) == (joined == nil) {
+			t.Fatalf("round %d: deletion %v, registration %v", i, deleted, joined)
+		}
+	}
+}
