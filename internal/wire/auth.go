@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"longshore.dev/longshore/internal/wire/sigv4"
@@ -33,6 +34,10 @@ func (s *Server) Authenticate(r *http.Request, body []byte) (Principal, *sigv4.S
 	}
 	return cred.Principal, sig, nil
 }
+
+// regionPattern is what AWS's regions look like. Each is a world of its own: a
+// misspelt one would be answered as an empty world.
+var regionPattern = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d{1,2}$`)
 
 // errUnknownKey is a key or session token that we do not know.
 var errUnknownKey = errors.New("The security token included in the request is invalid.")
@@ -73,6 +78,10 @@ func (x *exchange) authenticate() (Principal, *sigv4.Signature, []byte, error) {
 	if err := sig.CheckScope("", x.service.Info.SigningName); err != nil {
 		return Principal{}, nil, nil, err
 	}
+	if !regionPattern.MatchString(sig.Region) {
+		return Principal{}, nil, nil, &sigv4.Error{Reason: sigv4.Mismatch,
+			Message: "Credential should be scoped to a valid region, not '" + clip(sig.Region) + "'."}
+	}
 	body, err := x.readBody()
 	if err != nil {
 		return Principal{}, nil, nil, err
@@ -103,6 +112,7 @@ func (x *exchange) readBody() ([]byte, error) {
 	case err != nil:
 		return nil, &Error{Code: "RequestTimeout", Message: "The request's body could not be read: it ended early or too late."}
 	}
+	x.bodyRead = true
 	return buf.Bytes(), nil
 }
 

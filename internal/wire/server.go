@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,6 +67,8 @@ type exchange struct {
 	// operation is empty until it is known: awsQuery names it in the body.
 	operation string
 	rest      *restMatch
+	// bodyRead tells that nothing of the request is still on its way.
+	bodyRead bool
 }
 
 // ServeHTTP implements http.Handler.
@@ -86,7 +90,29 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	if err := x.serve(); err != nil {
 		x.fail(err)
+		x.linger()
 	}
+}
+
+// What is still read of a refused request's body, and for how long.
+const (
+	lingerBytes = 64 << 20
+	lingerTime  = 10 * time.Second
+)
+
+// linger reads on after a refusal that came before the body's end. Most clients
+// send their whole body before they look for an answer: a connection closed on
+// them looks like a network failure, which they retry, and the reason is lost.
+func (x *exchange) linger() {
+	if x.bodyRead || x.r.Body == nil {
+		return
+	}
+	control := http.NewResponseController(x.w)
+	// Failures here mean that the client does without; there is nobody to tell.
+	if control.Flush() != nil || control.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, x.r.Body, lingerBytes)
 }
 
 func (x *exchange) serve() error {
@@ -204,6 +230,12 @@ func (x *exchange) write(status int, body []byte) {
 		h.Set("Content-Type", "application/x-amz-json-1.0")
 	default:
 		h.Set("Content-Type", "application/x-amz-json-1.1")
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if !x.bodyRead {
+		// Otherwise the server reads the body's rest first, or closes.
+		_ = http.NewResponseController(x.w).EnableFullDuplex()
+		h.Set("Connection", "close")
 	}
 	x.w.WriteHeader(status)
 	// A client that has gone away is not an error of ours.

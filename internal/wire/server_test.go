@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -440,5 +441,55 @@ func TestInternalPathsAndAuthenticate(t *testing.T) {
 	r, _ = http.NewRequest("GET", f.http.URL+"/_longshore/health", nil)
 	if status, _, _ := do(t, f.http, r); status != 200 {
 		t.Error(status)
+	}
+}
+
+// A client that sends its whole body before it reads must find the refusal, not
+// a connection that was reset.
+func TestRefusalReachesClientsThatSendFirst(t *testing.T) {
+	f := newFixture(t, nil)
+	for name, key := range map[string]string{"RequestEntityTooLarge": testKey, "UnrecognizedClientException": "AKIDOTHER"} {
+		body := bytes.Repeat([]byte("x"), 9<<20)
+		r, _ := http.NewRequest("POST", f.http.URL+"/", nil)
+		r.Header.Set("X-Amz-Target", ecsTarget+"StopTask")
+		creds := sigv4.Credentials{AccessKeyID: key, SecretAccessKey: testSecret}
+		if err := sigv4.Sign(r, creds, testRegion, "ecs", sigv4.Hash(body), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.Dial("tcp", f.http.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(30 * time.Second))
+		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nX-Amz-Target: %sStopTask\r\nX-Amz-Date: %s\r\nAuthorization: %s\r\n\r\n",
+			r.URL.Host, len(body), ecsTarget, r.Header.Get("X-Amz-Date"), r.Header.Get("Authorization"))
+		if _, err := conn.Write(body); err != nil {
+			t.Errorf("%s: the body could not be sent: %v", name, err)
+			continue
+		}
+		answer, err := io.ReadAll(conn)
+		if err != nil || !strings.Contains(string(answer), name) {
+			t.Errorf("want %s, got %v %.300s", name, err, answer)
+		}
+	}
+}
+
+func TestRegionsAreWellFormed(t *testing.T) {
+	f := newFixture(t, nil)
+	for region, want := range map[string]int{"eu-west-1": 200, "us-gov-east-1": 200, "us-isob-east-1": 200, "moon": 400, "eu-west": 400, "us-east-1-": 400} {
+		r, _ := http.NewRequest("POST", f.http.URL+"/", strings.NewReader(`{"task":"a"}`))
+		r.Header.Set("X-Amz-Target", ecsTarget+"StopTask")
+		if err := sigv4.Sign(r, sigv4.Credentials{AccessKeyID: testKey, SecretAccessKey: testSecret}, region, "ecs", sigv4.Hash([]byte(`{"task":"a"}`)), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		response, err := f.http.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("region %q: status %d, want %d", region, response.StatusCode, want)
+		}
 	}
 }

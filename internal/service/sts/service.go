@@ -2,11 +2,16 @@ package sts
 
 import (
 	"context"
+	_ "embed" // operations.txt
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"longshore.dev/longshore/internal/wire"
 )
+
+//go:embed operations.txt
+var operations string
 
 // Service is the STS room. It has no state.
 type Service struct{}
@@ -19,6 +24,7 @@ func (s *Service) Register(r *wire.Registry) {
 	service := r.Add(wire.ServiceInfo{
 		Name: "sts", SigningName: "sts", Protocols: []wire.Protocol{wire.AWSQuery},
 		APIVersion: "2011-06-15", XMLNamespace: "https://sts.amazonaws.com/doc/2011-06-15/",
+		Knows: func(operation string) bool { return strings.Contains("\n"+operations, "\n"+operation+" ") },
 	})
 	wire.Handle(service, wire.Operation[sts.GetCallerIdentityInput]{Name: "GetCallerIdentity", ReadOnly: true}, s.GetCallerIdentity)
 }
