@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -124,6 +125,17 @@ func (l *Linux) start() error {
 	return nil
 }
 
+// lockSoon locks f. A killed process's lock may outlive it for a moment, in a child
+// that it was just starting: the child has it until it runs its own program.
+func lockSoon(f *os.File) error {
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
 // open makes the directories, takes the node's lock and opens the kernel's handles.
 func (l *Linux) open() error {
 	for _, d := range []string{l.opts.StateDir, l.opts.RunDir, string(l.records), l.netnsDir, l.filesDir} {
@@ -135,7 +147,7 @@ func (l *Linux) open() error {
 	if l.lockFile, err = os.OpenFile(filepath.Join(l.opts.RunDir, "lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
-	if err := unix.Flock(int(l.lockFile.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := lockSoon(l.lockFile); err != nil {
 		return fmt.Errorf("network: another process runs node %q (%s is locked): %w", l.opts.Node, l.lockFile.Name(), err)
 	}
 	l.boot = strings.TrimSpace(readText("/proc/sys/kernel/random/boot_id"))

@@ -100,8 +100,15 @@ func New(ctx context.Context, opts Options) (*Runtime, error) {
 			return nil, err
 		}
 	}
-	if r.lock, err = tryLock(filepath.Join(opts.RunDir, lockName)); err != nil {
-		return nil, fmt.Errorf("take %s: %w", opts.RunDir, err)
+	// A killed process's lock may outlive it for a moment, in a shim that it was just
+	// starting: the child has it until it runs its own program.
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if r.lock, err = tryLock(filepath.Join(opts.RunDir, lockName)); err != nil {
+			return nil, fmt.Errorf("take %s: %w", opts.RunDir, err)
+		}
+		if r.lock != nil || time.Now().After(deadline) {
+			break
+		}
 	}
 	if r.lock == nil {
 		return nil, fmt.Errorf("%s is in use by another longshore", opts.RunDir)

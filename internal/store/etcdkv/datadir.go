@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,9 @@ const (
 
 	formatName    = "longshore-store"
 	formatVersion = 1
+
+	// lockPatience is how long a held lock is tried.
+	lockPatience = time.Second
 
 	// etcd reserves two log segments of 64 MB at its first start.
 	spaceFirstStart = 160 << 20
@@ -55,12 +59,23 @@ func openDataDir(path string) (*dataDir, error) {
 
 func (d *dataDir) member() string { return filepath.Join(d.path, memberDir) }
 
+// lockSoon locks f. A killed process's lock may outlive it for a moment, in a child
+// that it was just starting: the child has it until it runs its own program.
+func lockSoon(f *os.File) error {
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
 func (d *dataDir) acquire() error {
 	f, err := os.OpenFile(filepath.Join(d.path, lockFile), os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return dirError(d.path, err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := lockSoon(f); err != nil {
 		holder, _ := os.ReadFile(f.Name())
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
