@@ -219,6 +219,8 @@ func (s *Server) Run(ctx context.Context) error {
 		select {
 		case <-s.kv.Stopped():
 			return fmt.Errorf("the store stopped: %w", s.kv.Err())
+		case <-s.db.Stopped():
+			return fmt.Errorf("the store's view stopped: %w", s.db.Err())
 		case <-ctx.Done():
 			return nil
 		}

@@ -40,9 +40,19 @@ func (l *etcdLog) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Chec
 	return ce
 }
 
+// expected are complaints of every start that are about choices of ours: a
+// member without listeners and without users, larger transactions than etcd
+// recommends, and a database that has no term before its first commit.
+var expected = []string{
+	"Running http and grpc server on single port",
+	"simple token is not cryptographically signed",
+	"exceeded recommended request limit",
+	"Failed to detect schema version",
+	"failed to update storage version",
+}
+
 func (l *etcdLog) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	// A member without listeners is warned about that at each start.
-	if l.quiet.Load() || strings.HasPrefix(e.Message, "Running http and grpc server on single port") {
+	if l.quiet.Load() || containsAny(e.Message, expected...) {
 		return nil
 	}
 	level := slog.LevelWarn
