@@ -17,6 +17,10 @@ import (
 // requires and no node has.
 func (s *Service) RegisterTaskDefinition(ctx context.Context, in *ecs.RegisterTaskDefinitionInput) (*ecs.RegisterTaskDefinitionOutput, error) {
 	sc := scopeOf(ctx)
+	//lint:ignore SA1019 clients may still send it
+	if len(in.InferenceAccelerators) > 0 {
+		return nil, errUnsupported("inferenceAccelerators are not supported: Amazon Elastic Inference is no longer available.")
+	}
 	// A copy: what the caller gave stays as it is.
 	record := s.definitions.Clone(&TaskDefinition{Definition: givenDefinition(in), Tags: in.Tags})
 	d := &record.Definition
@@ -57,9 +61,8 @@ func givenDefinition(in *ecs.RegisterTaskDefinitionInput) types.TaskDefinition {
 		NetworkMode: in.NetworkMode, ContainerDefinitions: in.ContainerDefinitions, Volumes: in.Volumes,
 		PlacementConstraints: in.PlacementConstraints, RequiresCompatibilities: in.RequiresCompatibilities,
 		Cpu: in.Cpu, Memory: in.Memory, PidMode: in.PidMode, IpcMode: in.IpcMode,
-		ProxyConfiguration: in.ProxyConfiguration, InferenceAccelerators: in.InferenceAccelerators,
-		EphemeralStorage: in.EphemeralStorage, RuntimePlatform: in.RuntimePlatform,
-		EnableFaultInjection: in.EnableFaultInjection,
+		ProxyConfiguration: in.ProxyConfiguration, EphemeralStorage: in.EphemeralStorage,
+		RuntimePlatform: in.RuntimePlatform, EnableFaultInjection: in.EnableFaultInjection,
 	}
 }
 

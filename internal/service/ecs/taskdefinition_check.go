@@ -32,8 +32,8 @@ func checkDefinition(d *types.TaskDefinition) error {
 		return errClient("Task definition has %d containers; it can have at most %d.", n, maxContainers)
 	}
 	for _, check := range []func(*types.TaskDefinition) error{
-		checkRoles, checkTaskSize, checkVolumes, checkConstraints, checkTaskOptions, checkAppMesh,
-		checkContainers, checkContainerSizes, checkPorts, checkGraph, checkFirelens, checkDevices,
+		checkRoles, checkTaskSize, checkVolumes, checkConstraints, checkStorage, checkAppMesh,
+		checkContainers, checkContainerSizes, checkPorts, checkGraph, checkFirelens,
 	} {
 		if err := check(d); err != nil {
 			return err
@@ -122,18 +122,10 @@ func checkConstraints(d *types.TaskDefinition) error {
 	return nil
 }
 
-// checkTaskOptions checks what is of the task as a whole and has few rules.
-func checkTaskOptions(d *types.TaskDefinition) error {
+// checkStorage checks the task's ephemeral storage.
+func checkStorage(d *types.TaskDefinition) error {
 	if e := d.EphemeralStorage; e != nil && (e.SizeInGiB < 21 || e.SizeInGiB > 200) {
 		return errClient("The ephemeral storage size must be between 21 and 200 GiB.")
-	}
-	seen := map[string]bool{}
-	for _, a := range d.InferenceAccelerators {
-		name := deref(a.DeviceName)
-		if name == "" || deref(a.DeviceType) == "" || seen[name] {
-			return errClient("Inference accelerators need a deviceType and a deviceName of their own.")
-		}
-		seen[name] = true
 	}
 	return nil
 }

@@ -162,9 +162,10 @@ func TestTasksAreChecked(t *testing.T) {
 		{"App Mesh without its container", field(func(in *ecs.RegisterTaskDefinitionInput) {
 			in.NetworkMode, in.ProxyConfiguration = types.NetworkModeAwsvpc, &types.ProxyConfiguration{ContainerName: aws.String("envoy")}
 		}), "Proxy configuration names the container 'envoy', which the task definition does not have."},
-		{"an accelerator that nobody uses", field(func(in *ecs.RegisterTaskDefinitionInput) {
+		{"an accelerator", field(func(in *ecs.RegisterTaskDefinitionInput) {
+			//lint:ignore SA1019 clients may still send it
 			in.InferenceAccelerators = []types.InferenceAccelerator{{DeviceName: aws.String("d"), DeviceType: aws.String("eia1.medium")}}
-		}), "The inference accelerator 'd' is not required by any container."},
+		}), "!UnsupportedFeatureException: inferenceAccelerators are not supported: Amazon Elastic Inference is no longer available."},
 	})
 }
 

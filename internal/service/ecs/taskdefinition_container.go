@@ -231,7 +231,7 @@ func checkLogging(_ *types.TaskDefinition, c *types.ContainerDefinition) error {
 	return nil
 }
 
-func checkResources(d *types.TaskDefinition, c *types.ContainerDefinition) error {
+func checkResources(_ *types.TaskDefinition, c *types.ContainerDefinition) error {
 	seen := map[types.ResourceType]bool{}
 	for _, r := range c.ResourceRequirements {
 		if r.SharingStrategy != nil {
@@ -242,11 +242,6 @@ func checkResources(d *types.TaskDefinition, c *types.ContainerDefinition) error
 			if n, err := strconv.ParseInt(deref(r.Value), 10, 32); err != nil || n < 1 || n > 1024 {
 				return errClient("Container '%s': the number of GPUs must be between 1 and 1024.", *c.Name)
 			}
-		case types.ResourceTypeInferenceAccelerator:
-			if !slices.ContainsFunc(d.InferenceAccelerators, func(a types.InferenceAccelerator) bool { return deref(a.DeviceName) == deref(r.Value) }) {
-				return errClient("Container '%s' requires the inference accelerator '%s', which the task definition does not have.", *c.Name, clip(deref(r.Value)))
-			}
-			continue
 		default:
 			return errUnsupported("Container '%s': resource type %s is not supported.", *c.Name, clip(string(r.Type)))
 		}
@@ -254,22 +249,6 @@ func checkResources(d *types.TaskDefinition, c *types.ContainerDefinition) error
 			return errClient("Container '%s' has resource requirements of type %s more than once.", *c.Name, r.Type)
 		}
 		seen[r.Type] = true
-	}
-	return nil
-}
-
-// checkDevices: every inference accelerator is for a container.
-func checkDevices(d *types.TaskDefinition) error {
-	for _, a := range d.InferenceAccelerators {
-		used := false
-		for i := range d.ContainerDefinitions {
-			for _, r := range d.ContainerDefinitions[i].ResourceRequirements {
-				used = used || r.Type == types.ResourceTypeInferenceAccelerator && deref(r.Value) == deref(a.DeviceName)
-			}
-		}
-		if !used {
-			return errClient("The inference accelerator '%s' is not required by any container.", clip(deref(a.DeviceName)))
-		}
 	}
 	return nil
 }

@@ -39,11 +39,8 @@ func compatibilities(d *types.TaskDefinition) ([]types.Compatibility, error) {
 
 // checkExternal tells what external instances can't do.
 func checkExternal(d *types.TaskDefinition) error {
-	switch {
-	case d.NetworkMode == types.NetworkModeAwsvpc:
+	if d.NetworkMode == types.NetworkModeAwsvpc {
 		return errClient("External instances do not support networkMode=awsvpc.")
-	case len(d.InferenceAccelerators) > 0:
-		return errClient("External instances do not support inference accelerators.")
 	}
 	for i := range d.Volumes {
 		if d.Volumes[i].EfsVolumeConfiguration != nil || deref(d.Volumes[i].ConfiguredAtLaunch) {
@@ -86,8 +83,6 @@ func checkFargateTask(d *types.TaskDefinition) error {
 		return errClient("Fargate does not support ipcMode.")
 	case len(d.PlacementConstraints) > 0:
 		return errClient("Fargate does not support placement constraints.")
-	case len(d.InferenceAccelerators) > 0:
-		return errClient("Fargate does not support inference accelerators.")
 	case os != types.OSFamilyLinux:
 		return errClient("Fargate does not support the operating system family %s here.", os)
 	}

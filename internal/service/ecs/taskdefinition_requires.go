@@ -81,9 +81,6 @@ func (r *requirements) ofTask() {
 	if d.ProxyConfiguration != nil {
 		r.need(capability + "aws-appmesh")
 	}
-	if len(d.InferenceAccelerators) > 0 {
-		r.need(capability + "task-eia")
-	}
 	if d.EphemeralStorage != nil {
 		r.need(capability + "extensible-ephemeral-storage")
 	}
