@@ -2,6 +2,7 @@ package test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -36,6 +37,7 @@ type longshore struct {
 	t        *testing.T
 	binary   string
 	data     string
+	name     string // of the node, in the names of all that it makes on the machine
 	listen   string
 	flags    []string
 	process  *exec.Cmd
@@ -44,10 +46,10 @@ type longshore struct {
 	endpoint string
 }
 
-// binary returns the built binary, or skips.
+// binary returns the built binary, or skips. LONGSHORE_BINARY names another.
 func binary(t *testing.T) string {
 	t.Helper()
-	path, err := filepath.Abs("../bin/longshore")
+	path, err := filepath.Abs(cmp.Or(os.Getenv("LONGSHORE_BINARY"), "../bin/longshore"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,6 +75,7 @@ func up(t *testing.T, flags ...string) *longshore {
 	l.endpoint = "http://" + l.listen
 	sum := sha256.Sum256([]byte(l.data))
 	name := hex.EncodeToString(sum[:4])
+	l.name = name
 	leakcheck.Check(t, leakcheck.Scope{
 		Node: name, Paths: []string{"/run/longshore/" + name}, LinkPrefix: "ls" + name, TablePrefix: "longshore-" + name,
 	})
@@ -91,8 +94,8 @@ func freeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// start starts the process over whatever its data directory holds.
-func (l *longshore) start() {
+// launch starts the process over whatever its data directory holds.
+func (l *longshore) launch() {
 	l.t.Helper()
 	args := append([]string{"up", "--data", l.data, "--listen", l.listen}, l.flags...)
 	l.process = exec.Command(l.binary, args...)
@@ -104,6 +107,12 @@ func (l *longshore) start() {
 	}
 	l.exited = make(chan error, 1)
 	go func(p *exec.Cmd, exited chan error) { exited <- p.Wait() }(l.process, l.exited)
+}
+
+// start launches the process and waits until server and node are up.
+func (l *longshore) start() {
+	l.t.Helper()
+	l.launch()
 	l.eventually("the server answers", func() error {
 		response, err := http.Get(l.endpoint + "/_longshore/health")
 		if err == nil {
@@ -210,6 +219,12 @@ func (l *longshore) eventually(what string, check func() error) {
 		err := check()
 		if err == nil {
 			return
+		}
+		select {
+		case end := <-l.exited:
+			l.exited <- end
+			l.t.Fatalf("longshore ended (%v) instead; it wrote:\n%s", end, l.output)
+		default:
 		}
 		if time.Now().After(deadline) {
 			l.t.Fatalf("waiting until %s: %v\nlongshore wrote:\n%s", what, err, l.output)

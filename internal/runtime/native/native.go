@@ -150,24 +150,35 @@ func (r *Runtime) adopt(ctx context.Context) error {
 			groups[e.Name()] = true
 		}
 	}
-	if err := r.removeSpares(ctx, entries); err != nil {
-		return err
+	r.removeSpares(ctx, entries)
+	used := map[string]bool{}
+	for _, rec := range records {
+		used[rec.Group] = true
 	}
 	for name := range groups {
-		if err := r.settle(ctx, name); err != nil {
+		if err := r.settle(ctx, name, used[name]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// settle connects to a group's shim, or buries it.
-func (r *Runtime) settle(ctx context.Context, name string) error {
-	_, err := r.shim(ctx, name)
-	if errors.Is(err, errNoShim) {
+// settle connects to a group's shim, or buries it. One that was started and then
+// never used ends, unless it is making its first container just now.
+func (r *Runtime) settle(ctx context.Context, name string, used bool) error {
+	g := r.acquire(name)
+	defer g.release()
+	client, err := g.connect(ctx)
+	if errors.Is(err, errNoShim) && onlyNoShim(err) {
 		return nil
 	}
-	return err
+	if err != nil || used {
+		return err
+	}
+	if client.Call(ctx, shimrpc.MethodShutdown, struct{}{}, nil) != nil {
+		return nil
+	}
+	return g.finish(ctx)
 }
 
 // Close implements runtime.Runtime.

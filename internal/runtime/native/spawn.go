@@ -236,15 +236,30 @@ func (r *Runtime) awaitEnd(ctx context.Context, dir string) error {
 	return nil
 }
 
-// removeSpares removes the spare shims of an earlier process, which end because
-// their connection has.
-func (r *Runtime) removeSpares(ctx context.Context, entries []os.DirEntry) error {
+// removeSpares removes the spare shims of an earlier process. They end because
+// their connection has; one that never had any waits for it, and is told. A spare
+// that does not end costs a process, but must not keep the node from its tasks.
+func (r *Runtime) removeSpares(ctx context.Context, entries []os.DirEntry) {
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), sparePrefix) {
-			if err := r.awaitEnd(ctx, filepath.Join(r.opts.RunDir, e.Name())); err != nil {
-				return err
-			}
+		if !strings.HasPrefix(e.Name(), sparePrefix) {
+			continue
+		}
+		dir := filepath.Join(r.opts.RunDir, e.Name())
+		r.endUnused(ctx, dir)
+		if err := r.awaitEnd(ctx, dir); err != nil {
+			r.log.Warn("a former spare shim is left", "reason", err)
 		}
 	}
-	return nil
+}
+
+// endUnused tells the shim of dir, if there is one, to end unless it has containers.
+func (r *Runtime) endUnused(ctx context.Context, dir string) (ended bool) {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	client, err := shimrpc.Dial(ctx, dir)
+	if err != nil {
+		return false
+	}
+	defer client.Close()
+	return client.Call(ctx, shimrpc.MethodShutdown, struct{}{}, nil) == nil
 }
