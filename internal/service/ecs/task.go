@@ -146,8 +146,8 @@ func (s *Service) StopTask(ctx context.Context, in *ecs.StopTaskInput) (*ecs.Sto
 		if t.requestStop(types.TaskStopCodeUserInitiated, reason, now) {
 			t.Version++
 			// The answer shows the status that the task was stopped in; from then on
-			// it waits for its agent.
-			shown = s.taskView(tx, sc, t, false)
+			// it waits for its agent. (A view shares what it shows.)
+			shown = s.taskView(tx, sc, s.tasks.Clone(t), false)
 			if t.LastStatus == taskRunning {
 				t.advance(taskStopping, now)
 			}
