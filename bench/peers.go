@@ -127,7 +127,7 @@ func (b *bench) measureRunc(ctx context.Context, rootfs string) error {
 func bundle(dir, rootfs, id string, command ...string) (string, error) {
 	spec, _, err := oci.Build(runtime.Spec{
 		ID: id, Group: id, Args: append([]string{"/sample"}, command...), Hostname: "bench",
-		Resources: runtime.Resources{MemoryBytes: taskMemory << 20, CPUShares: 2},
+		Resources: runtime.Resources{MemoryBytes: taskMemory << 20, CPUShares: taskCPU},
 	}, oci.Host{Arch: goruntime.GOARCH, RootFSPath: rootfs, CgroupPath: "/" + id, Capabilities: ^uint64(0), CgroupV2: cgroupVersion() == "v2"})
 	if err != nil {
 		return "", err

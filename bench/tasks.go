@@ -14,6 +14,9 @@ import (
 
 const (
 	taskMemory = 64 // MiB
+	// taskCPU is a weight like that of any other process. With none given, a task
+	// has next to no claim to the CPU, and neither has the making of its container.
+	taskCPU = 1024
 	// pollEvery is how often the client looks at a task.
 	pollEvery = 2 * time.Millisecond
 	taskLimit = 20 * time.Second
@@ -73,7 +76,7 @@ func (b *bench) measureMode(ctx context.Context, r *runner, mode types.NetworkMo
 	out, err := r.ecs.RegisterTaskDefinition(ctx, &ecs.RegisterTaskDefinitionInput{
 		Family: aws.String("bench-" + string(mode)), NetworkMode: mode,
 		ContainerDefinitions: []types.ContainerDefinition{{
-			Name: aws.String("main"), Image: aws.String("longshore/sample"), Memory: aws.Int32(taskMemory), Essential: aws.Bool(true),
+			Name: aws.String("main"), Image: aws.String("longshore/sample"), Memory: aws.Int32(taskMemory), Cpu: taskCPU, Essential: aws.Bool(true),
 			Command: []string{"sleep", "600"},
 		}},
 	})
