@@ -62,7 +62,7 @@ func compile(r Request) (*task, error) {
 		case MemberOf:
 			e, err := cql.Parse(c.Expression)
 			if err != nil {
-				return nil, fmt.Errorf("placement constraint %d: the expression %q is invalid: %w", i+1, c.Expression, err)
+				return nil, fmt.Errorf("placement constraint %d: the expression %q is invalid: %w", i+1, clip(c.Expression), err)
 			}
 			if e.ReadsTasks() {
 				t.dynamic = append(t.dynamic, e)
@@ -203,4 +203,12 @@ func (t *task) portTaken(n *node) bool {
 		}
 	}
 	return false
+}
+
+// clip bounds what a message repeats of an expression.
+func clip(s string) string {
+	if len(s) > 200 {
+		return strings.ToValidUTF8(s[:200], "") + "…"
+	}
+	return s
 }

@@ -40,6 +40,8 @@ func (s *Server) Authenticate(r *http.Request, body []byte) (Principal, *sigv4.S
 var regionPattern = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d{1,2}$`)
 
 // errUnknownKey is a key or session token that we do not know.
+//
+//lint:ignore ST1005 AWS's text
 var errUnknownKey = errors.New("The security token included in the request is invalid.")
 
 // identify does all of authentication that needs no body.
@@ -107,8 +109,6 @@ func (x *exchange) readBody() ([]byte, error) {
 	switch {
 	case errors.As(err, &tooLarge):
 		return nil, errTooLarge(limit)
-	case x.r.Context().Err() != nil:
-		return nil, x.r.Context().Err()
 	case err != nil:
 		return nil, &Error{Code: "RequestTimeout", Message: "The request's body could not be read: it ended early or too late."}
 	}

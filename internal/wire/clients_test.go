@@ -37,17 +37,7 @@ func peers() []peer {
 			info: ServiceInfo{
 				Name: "ecs", TargetPrefix: "AmazonEC2ContainerServiceV20141113", Protocols: []Protocol{AWSJSON11}, LowerCamel: true,
 				NewDocument: func(v any) any { return ecsdocument.NewLazyDocument(v) },
-				Unions: []any{
-					(*ecstypes.DescribeGatewayConfigurationMemberHostSharedAlb)(nil),
-					(*ecstypes.GatewayConfigurationMemberHostSharedAlb)(nil),
-					(*ecstypes.GatewayConnectionResourcesMemberHostSharedAlb)(nil),
-					(*ecstypes.GatewayElbAccessLogDestinationMemberS3)(nil),
-					(*ecstypes.GatewayInfrastructureResourcesMemberHostSharedAlb)(nil),
-					(*ecstypes.GatewayRouteResourcesMemberHostSharedAlb)(nil),
-					(*ecstypes.ServiceConnectContainerConfigurationMemberLogLevel)(nil),
-					(*ecstypes.SharingStrategyMemberNvidiaMps)(nil),
-					(*ecstypes.UpdateGatewayConfigurationMemberHostSharedAlb)(nil),
-				},
+				Unions:      ecsUnions(),
 			},
 			client: func(url string) any {
 				return ecs.New(ecs.Options{Region: testRegion, BaseEndpoint: &url, Credentials: creds, HTTPClient: hc, Retryer: aws.NopRetryer{}})
@@ -96,11 +86,7 @@ func peers() []peer {
 		{
 			info: ServiceInfo{
 				Name: "iam", Protocols: []Protocol{AWSQuery}, APIVersion: "2010-05-08", XMLNamespace: "https://iam.amazonaws.com/doc/2010-05-08/",
-				Unions: []any{
-					(*iamtypes.PolicyIdentifierMemberInlinePolicyIdentifier)(nil),
-					(*iamtypes.PolicyIdentifierMemberPolicyArn)(nil),
-					(*iamtypes.PolicyIdentifierMemberPolicyType)(nil),
-				},
+				Unions: iamUnions(),
 			},
 			client: func(url string) any {
 				return iam.New(iam.Options{Region: testRegion, BaseEndpoint: &url, Credentials: creds, HTTPClient: hc, Retryer: aws.NopRetryer{}})
@@ -238,4 +224,26 @@ func roundTrip(t *testing.T, p *peer, m method, r *relay, seed uint64) bool {
 		return false
 	}
 	return true
+}
+
+func ecsUnions() []any {
+	return []any{
+		(*ecstypes.DescribeGatewayConfigurationMemberHostSharedAlb)(nil),
+		(*ecstypes.GatewayConfigurationMemberHostSharedAlb)(nil),
+		(*ecstypes.GatewayConnectionResourcesMemberHostSharedAlb)(nil),
+		(*ecstypes.GatewayElbAccessLogDestinationMemberS3)(nil),
+		(*ecstypes.GatewayInfrastructureResourcesMemberHostSharedAlb)(nil),
+		(*ecstypes.GatewayRouteResourcesMemberHostSharedAlb)(nil),
+		(*ecstypes.ServiceConnectContainerConfigurationMemberLogLevel)(nil),
+		(*ecstypes.SharingStrategyMemberNvidiaMps)(nil),
+		(*ecstypes.UpdateGatewayConfigurationMemberHostSharedAlb)(nil),
+	}
+}
+
+func iamUnions() []any {
+	return []any{
+		(*iamtypes.PolicyIdentifierMemberInlinePolicyIdentifier)(nil),
+		(*iamtypes.PolicyIdentifierMemberPolicyArn)(nil),
+		(*iamtypes.PolicyIdentifierMemberPolicyType)(nil),
+	}
 }

@@ -29,11 +29,8 @@ func (f *fault) sender() bool { return f.status < 500 }
 // fail answers with err. What an error that is not an API error says is logged
 // and not told.
 func (x *exchange) fail(err error) {
-	if x.gone(err) {
-		return
-	}
 	f := x.faultOf(err)
-	if f.status >= 500 {
+	if f.status >= 500 && !x.gone(err) {
 		x.server.reg.chain.Log.Error("request failed", "request", x.id, "service", x.serviceName(),
 			"operation", x.operation, "code", f.code, "error", err.Error())
 	}
@@ -94,6 +91,11 @@ func (x *exchange) faultOf(err error) *fault {
 	var api smithy.APIError
 	switch {
 	case errors.As(err, &api):
+	case x.gone(err):
+		// A client that has only closed its sending side still reads: silence would
+		// be a 200 to it.
+		return &fault{shape: "ServiceUnavailable", code: "ServiceUnavailable", status: http.StatusServiceUnavailable,
+			message: "The request was given up, as its connection was closed. It may have had its effect."}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &fault{shape: "ServiceUnavailable", code: "ServiceUnavailable", status: http.StatusServiceUnavailable,
 			message: "The request took too long. Try again."}

@@ -403,12 +403,42 @@ func TestContextEndsWithTheClient(t *testing.T) {
 	}
 }
 
+// A client that closes only its sending side still waits for an answer, and an
+// empty 200 would tell it that the call was done.
+func TestHalfClosedClientIsNotToldOfSuccess(t *testing.T) {
+	f := newFixture(t, nil)
+	f.stopTask = func(ctx context.Context, _ *ecs.StopTaskInput) (*ecs.StopTaskOutput, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	for body, want := range map[string]string{`{"task":"a"}`: "HTTP/1.1 503", `{"task"`: "HTTP/1.1 400"} {
+		full := []byte(`{"task":"a"}`)
+		r, _ := http.NewRequest("POST", f.http.URL+"/", nil)
+		r.Header.Set("X-Amz-Target", ecsTarget+"StopTask")
+		if err := sigv4.Sign(r, sigv4.Credentials{AccessKeyID: testKey, SecretAccessKey: testSecret}, testRegion, "ecs", sigv4.Hash(full), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.Dial("tcp", f.http.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nX-Amz-Target: %sStopTask\r\nX-Amz-Date: %s\r\nAuthorization: %s\r\n\r\n%s",
+			r.URL.Host, len(full), ecsTarget, r.Header.Get("X-Amz-Date"), r.Header.Get("Authorization"), body)
+		conn.(*net.TCPConn).CloseWrite()
+		if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(answer), want) {
+			t.Errorf("with %q: %v %.200q, want %s", body, err, answer, want)
+		}
+	}
+}
+
 func TestInternalPathsAndAuthenticate(t *testing.T) {
 	f := newFixture(t, nil)
 	f.server.HandleInternal("GET /_longshore/acs/ws", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, sig, err := f.server.Authenticate(r, nil)
 		if err != nil {
-			http.Error(w, codeOf(err), 403)
+			http.Error(w, codeOf(err), http.StatusForbidden)
 			return
 		}
 		fmt.Fprint(w, p.Kind, sig.Service, sig.Region)

@@ -171,7 +171,7 @@ func parseDefinitionRef(s store.Scope, ref string) (family string, revision int3
 // clip bounds what a message repeats of the caller's input.
 func clip(s string) string {
 	if len(s) > 200 {
-		return s[:200] + "…"
+		return strings.ToValidUTF8(s[:200], "") + "…"
 	}
 	return s
 }

@@ -15,23 +15,24 @@ import (
 
 // The types of an imaginary service: every kind of member in one place.
 type thing struct {
-	Name      *string
-	Kind      color
-	Count     int32
-	Limit     *int32
-	Size      int64
-	Ratio     *float64
-	On        bool
-	Off       *bool
-	At        *time.Time
-	Data      []byte
-	Names     []string
-	Things    []thing
-	Child     *thing
-	Labels    map[string]string
-	ByName    map[string]thing
-	Choice    choice
-	Grid      [][]int32
+	Name   *string
+	Kind   color
+	Count  int32
+	Limit  *int32
+	Size   int64
+	Ratio  *float64
+	On     bool
+	Off    *bool
+	At     *time.Time
+	Data   []byte
+	Names  []string
+	Things []thing
+	Child  *thing
+	Labels map[string]string
+	ByName map[string]thing
+	Choice choice
+	Grid   [][]int32
+	//lint:ignore U1000 the codec must pass over what is not exported
 	hidden    int
 	ErrorCode int32
 }
