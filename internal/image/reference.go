@@ -39,9 +39,3 @@ func pinnedDigest(name string) string {
 	}
 	return ""
 }
-
-// registryHost is the registry of a normalized name.
-func registryHost(name string) string {
-	host, _, _ := strings.Cut(name, "/")
-	return host
-}

@@ -128,6 +128,7 @@ func checkOverrides(d *types.TaskDefinition, o *types.TaskOverride) error {
 	if o == nil {
 		return nil
 	}
+	//lint:ignore SA1019 an override that AWS still has is refused by name
 	if len(o.InferenceAcceleratorOverrides) > 0 {
 		return errUnsupported("inferenceAcceleratorOverrides are not supported: Amazon Elastic Inference is no longer available.")
 	}

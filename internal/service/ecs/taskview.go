@@ -23,6 +23,7 @@ func (s *Service) taskView(r store.Reader, sc store.Scope, t *Task, tags bool) t
 		StartedAt: optionalTime(t.StartedAt), StoppingAt: optionalTime(t.StoppingAt), StoppedAt: optionalTime(t.StoppedAt),
 		ExecutionStoppedAt: optionalTime(t.ExecutionStoppedAt),
 		HealthStatus:       t.Health, Attachments: []types.Attachment{}, Containers: []types.Container{},
+		//lint:ignore SA1019 AWS still answers with the empty member
 		Tags: []types.Tag{}, InferenceAccelerators: []types.InferenceAccelerator{},
 	}
 	if t.InstanceID != "" {
@@ -76,7 +77,9 @@ func overridesView(t *Task) *types.TaskOverride {
 		}
 	}
 	v.ContainerOverrides = containers
+	//lint:ignore SA1019 AWS still answers with the empty member
 	if v.InferenceAcceleratorOverrides == nil {
+		//lint:ignore SA1019 AWS still answers with the empty member
 		v.InferenceAcceleratorOverrides = []types.InferenceAcceleratorOverride{}
 	}
 	return &v

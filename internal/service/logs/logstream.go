@@ -148,6 +148,7 @@ func orderedPage(rows []streamRow, byTime, descending bool, after string, limit 
 
 func (r streamRow) view(sc store.Scope, g *group) types.LogStream {
 	view := types.LogStream{
+		//lint:ignore SA1019 AWS still answers with the member, as zero
 		LogStreamName: &r.stream.Name, CreationTime: &r.stream.CreatedAt, StoredBytes: aws.Int64(0),
 		Arn: aws.String(streamARN(sc, g.Name, r.stream.Name)), UploadSequenceToken: aws.String(sequenceToken(uint64(r.stat.Events))),
 	}

@@ -71,8 +71,9 @@ func (s *Service) Sweep(ctx context.Context) error {
 // complete removes what a deletion names, then the deletion. Each step may be repeated.
 func (s *Service) complete(ctx context.Context, ref store.Ref, d *deletion) error {
 	lock := s.writingTo(d.Group)
-	lock.Lock()   // appends that began before the deletion have ended; later ones see it
-	lock.Unlock() //nolint:staticcheck // the empty section is a barrier
+	lock.Lock()
+	//lint:ignore SA2001 a barrier: appends that began before the deletion have ended, and later ones see it
+	lock.Unlock()
 	if d.Stream == "" {
 		if err := s.removeStreams(ctx, ref.Scope, d.Group); err != nil {
 			return err
