@@ -32,10 +32,17 @@ func (r *Runtime) Create(ctx context.Context, spec runtime.Spec) error {
 	if err != nil {
 		return err
 	}
-	err = client.Call(ctx, shimrpc.MethodCreate, shimrpc.CreateRequest{Spec: spec}, nil)
+	// Once asked, the shim makes the container, whether its caller waits or not. So
+	// wait: only what is there can be removed.
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
+	err = client.Call(call, shimrpc.MethodCreate, shimrpc.CreateRequest{Spec: spec}, nil)
 	r.prepareSpare()
-	if err == nil {
+	if err == nil && ctx.Err() == nil {
 		return nil
+	}
+	if err == nil {
+		return errors.Join(fmt.Errorf("create container %s: %w", spec.ID, ctx.Err()), g.abandon(ctx, spec.ID, ctx.Err()))
 	}
 	return errors.Join(fmt.Errorf("create container %s: %w", spec.ID, err), g.abandon(ctx, spec.ID, err))
 }
@@ -261,7 +268,13 @@ func (g *group) delete(ctx context.Context, id string) error {
 	if err := g.r.layout.Remove(ctx, path); err != nil {
 		return err
 	}
-	return shimrpc.RemoveRecord(g.r.opts.StateDir, id)
+	if err := shimrpc.RemoveRecord(g.r.opts.StateDir, id); err != nil {
+		return err
+	}
+	if client := g.living(); client != nil && client.Call(ctx, shimrpc.MethodShutdown, struct{}{}, nil) == nil {
+		return g.finish(ctx) // it had no other
+	}
+	return nil
 }
 
 // OpenSpool implements runtime.Runtime.

@@ -19,6 +19,8 @@ import (
 )
 
 const (
+	// createTimeout bounds making a container.
+	createTimeout = time.Minute
 	// buryTimeout bounds killing and removing what a dead shim has left.
 	buryTimeout = 30 * time.Second
 	// endTimeout is how long a shim may take to end once it has said so.

@@ -151,34 +151,49 @@ func (r *Runtime) adopt(ctx context.Context) error {
 		}
 	}
 	r.removeSpares(ctx, entries)
-	used := map[string]bool{}
-	for _, rec := range records {
-		used[rec.Group] = true
-	}
 	for name := range groups {
-		if err := r.settle(ctx, name, used[name]); err != nil {
+		if err := r.settle(ctx, name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// settle connects to a group's shim, or buries it. One that was started and then
-// never used ends, unless it is making its first container just now.
-func (r *Runtime) settle(ctx context.Context, name string, used bool) error {
+// settle connects to a group's shim, or buries it. One without containers, whose
+// starter was killed before it used it, ends.
+func (r *Runtime) settle(ctx context.Context, name string) error {
 	g := r.acquire(name)
 	defer g.release()
 	client, err := g.connect(ctx)
+	if err == nil {
+		err = answers(ctx, client)
+	}
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		r.log.Error("a shim does not answer; its task cannot be managed", "group", name)
+		return nil
+	}
 	if errors.Is(err, errNoShim) && onlyNoShim(err) {
 		return nil
 	}
-	if err != nil || used {
+	if err != nil {
 		return err
 	}
 	if client.Call(ctx, shimrpc.MethodShutdown, struct{}{}, nil) != nil {
 		return nil
 	}
 	return g.finish(ctx)
+}
+
+// answers returns once the shim has done what its former caller had asked for:
+// it answers one after the other. So every container that it has is on record.
+func answers(ctx context.Context, client *shimrpc.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, buryTimeout)
+	defer cancel()
+	err := client.Call(ctx, shimrpc.MethodStatus, shimrpc.IDRequest{ID: "none"}, nil)
+	if errors.Is(err, runtime.ErrNotFound) || errors.Is(err, shimrpc.ErrDisconnected) {
+		return nil
+	}
+	return err
 }
 
 // Close implements runtime.Runtime.

@@ -71,6 +71,10 @@ func (s *shim) serve(ctx context.Context, listener *net.UnixListener) error {
 		<-s.end
 		_ = listener.Close()
 	}()
+	// One connection after the other: what a killed caller had asked for is done, or
+	// given up, before its successor is answered.
+	former := make(chan struct{})
+	close(former)
 	for {
 		conn, err := listener.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
@@ -80,7 +84,11 @@ func (s *shim) serve(ctx context.Context, listener *net.UnixListener) error {
 			return fmt.Errorf("accept a connection: %w", err)
 		}
 		s.connected.Add(1)
+		before, done := former, make(chan struct{})
+		former = done
 		connections.Go(func() {
+			<-before
+			defer close(done)
 			_ = shimrpc.Serve(ctx, conn, s.handle, s.answered)
 			if s.connected.Add(-1) == 0 {
 				s.endIfUnused()
@@ -143,13 +151,27 @@ func decode[T any](body json.RawMessage) (T, error) {
 }
 
 func (s *shim) with(id string, f func(*container) (any, error)) (any, error) {
-	s.mu.Lock()
-	c := s.containers[id]
-	s.mu.Unlock()
+	c := s.find(id)
 	if c == nil {
 		return nil, fmt.Errorf("container %s: %w", id, runtime.ErrNotFound)
 	}
 	return f(c)
+}
+
+// find returns a container, or nil. One that is being made is waited for: it has a
+// record already, so that its caller may know of it.
+func (s *shim) find(id string) *container {
+	get := func() *container {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.containers[id]
+	}
+	if c := get(); c != nil {
+		return c
+	}
+	s.createMu.Lock()
+	defer s.createMu.Unlock()
+	return get()
 }
 
 // create makes one container at a time, and leaves nothing after an error.
@@ -229,9 +251,7 @@ func (s *shim) limitGroup(r runtime.Resources) error {
 
 // delete removes a container, and ends the shim with its last one.
 func (s *shim) delete(ctx context.Context, id string) (shimrpc.DeleteReply, error) {
-	s.mu.Lock()
-	c := s.containers[id]
-	s.mu.Unlock()
+	c := s.find(id)
 	if c == nil {
 		return shimrpc.DeleteReply{}, fmt.Errorf("container %s: %w", id, runtime.ErrNotFound)
 	}
