@@ -92,13 +92,22 @@ func (a *api) pair(ctx context.Context, name, note string, calls int, durable bo
 			return fmt.Errorf("floor of %s: %w", each, err)
 		}
 		a.b.add(row{Name: "floor: " + each, Unit: "calls/s", Samples: calls, Median: floor})
+		before, err := a.server.cpu()
+		if err != nil {
+			return err
+		}
 		samples, rate, err := burst(ctx, callers, calls, func(ctx context.Context) error { return call(ctx, real) })
 		if err != nil {
 			return fmt.Errorf("%s: %w", each, err)
 		}
+		after, err := a.server.cpu()
+		if err != nil {
+			return err
+		}
 		a.b.add(row{
 			Name: each, Unit: "calls/s", Samples: calls, Median: rate, Floor: "floor: " + each,
-			Note: fmt.Sprintf("%s; a call takes %s ms, p99 %s", note, figure(samples.quantile(0.5)), figure(samples.quantile(0.99))),
+			Note: fmt.Sprintf("%s; a call takes %s ms (p99 %s), of the server's CPU %s ms", note,
+				figure(samples.quantile(0.5)), figure(samples.quantile(0.99)), figure(milliseconds(after-before)/float64(calls))),
 		})
 	}
 	return nil

@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -19,6 +21,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"longshore.dev/longshore/internal/wire/sigv4"
 )
 
 const (
@@ -155,6 +159,53 @@ func ecsClient(endpoint string, client *http.Client) *ecs.Client {
 
 func (s *server) logs() *cloudwatchlogs.Client {
 	return cloudwatchlogs.New(cloudwatchlogs.Options{Region: region, BaseEndpoint: &s.endpoint, Credentials: credentials(), HTTPClient: s.client, Retryer: aws.NopRetryer{}})
+}
+
+// post makes one awsJson 1.1 call whose body, and the body's hash, are there already.
+func (s *server) post(ctx context.Context, service, target string, body []byte, hash string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.endpoint+"/", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	r.Header.Set("X-Amz-Target", target)
+	if err := sigv4.Sign(r, sigv4.Credentials{AccessKeyID: keyID, SecretAccessKey: keySecret}, region, service, hash, time.Now()); err != nil {
+		return err
+	}
+	answer, err := s.client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	said, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answered %s: %s", target, answer.Status, clip(string(said), 200))
+	}
+	return err
+}
+
+// cpu is the processor time that the process has used so far.
+func (s *server) cpu() (time.Duration, error) {
+	path := fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid)
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	// Behind the name in parentheses: state, ten others, user and system ticks.
+	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
+	var ticks int64
+	for _, at := range []int{11, 12} {
+		if len(fields) <= at {
+			return 0, fmt.Errorf("%s has %d fields", path, len(fields))
+		}
+		n, err := strconv.ParseInt(fields[at], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", path, err)
+		}
+		ticks += n
+	}
+	const perSecond = 100 // USER_HZ, the same on all that Linux runs on today
+	return time.Duration(ticks) * time.Second / perSecond, nil
 }
 
 // freeAddress is a loopback address that nobody listened on a moment ago.
