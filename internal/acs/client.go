@@ -8,9 +8,13 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/coder/websocket"
 )
+
+// dialTimeout bounds opening a session, handshake included.
+const dialTimeout = 30 * time.Second
 
 // Signer signs a request whose body is payload (the empty body when nil).
 type Signer func(r *http.Request, payload []byte) error
@@ -48,6 +52,8 @@ func Dial(ctx context.Context, endpoint string, query url.Values, sign Signer, h
 	if err := sign(unsigned, nil); err != nil {
 		return nil, fmt.Errorf("sign the handshake: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
 	conn, response, err := websocket.Dial(ctx, target.String(), &websocket.DialOptions{
 		HTTPHeader: unsigned.Header, HTTPClient: httpClient, CompressionMode: websocket.CompressionDisabled,
 	})

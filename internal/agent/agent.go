@@ -89,12 +89,15 @@ func New(o Options) (*Agent, error) {
 func (a *Agent) Run(ctx context.Context) error {
 	listener, err := net.Listen("tcp", a.networks.MetadataListenAddr().String())
 	if err != nil {
-		return fmt.Errorf("listen for task metadata: %w", err)
+		return errors.Join(fmt.Errorf("listen for task metadata: %w", err), a.db.close())
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.serveMetadata(ctx, listener) })
 	if err := a.engine.start(ctx); err != nil {
-		return errors.Join(err, listener.Close())
+		stop()
+		return errors.Join(err, group.Wait(), a.db.close())
 	}
 	group.Go(func() error {
 		if err := a.registerUntilDone(ctx); err != nil {

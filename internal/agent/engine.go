@@ -14,8 +14,12 @@ import (
 // keepFinished is how long a finished task is remembered.
 const keepFinished = 3 * time.Hour
 
-// sweepEvery is how often the node looks for what belongs to no task.
-const sweepEvery = 5 * time.Minute
+// sweepEvery is how often the node looks for what belongs to no task, sweepFirst
+// how long a start waits for that.
+const (
+	sweepEvery = 5 * time.Minute
+	sweepFirst = 10 * time.Second
+)
 
 // engine holds the node's tasks: a worker for each that is not finished.
 type engine struct {
@@ -28,41 +32,46 @@ type engine struct {
 	mu       sync.Mutex
 	workers  map[string]*worker // by task id
 	finished map[string]time.Time
+	// metadata finds containers by the ids in their metadata URLs.
+	metadata map[string]metadataOf
+	// draining: the node takes no more tasks.
+	draining bool
 	// idle is closed and replaced whenever a worker ends.
 	idle chan struct{}
 }
 
-func newEngine(p parts, onHealth func()) *engine {
-	return &engine{parts: p, onHealth: onHealth, workers: map[string]*worker{}, finished: map[string]time.Time{}, idle: make(chan struct{})}
+// metadataOf is the container that a metadata URL names.
+type metadataOf struct {
+	worker *worker
+	index  int
 }
 
-// start takes up the tasks on disk, after removing what belongs to none of them.
+func newEngine(p parts, onHealth func()) *engine {
+	return &engine{
+		parts: p, onHealth: onHealth, workers: map[string]*worker{}, finished: map[string]time.Time{},
+		metadata: map[string]metadataOf{}, idle: make(chan struct{}),
+	}
+}
+
+// start takes up the tasks on disk, and removes what belongs to none of them.
 func (e *engine) start(ctx context.Context) error {
 	e.ctx = ctx
 	records, err := e.db.tasks()
 	if err != nil {
 		return err
 	}
-	var live []*record
+	e.mu.Lock()
 	for _, r := range records {
 		if r.FinishedAt.IsZero() {
-			live = append(live, r)
+			e.launch(r)
 		} else {
 			e.finished[r.ID] = r.FinishedAt
 		}
 	}
-	known := map[string]bool{}
-	for _, r := range live {
-		known[r.ID] = true
-	}
-	if err := e.sweep(ctx, known); err != nil {
-		e.log.Error("what earlier tasks left behind could not all be removed; trying again later", "error", err)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, r := range live {
-		e.launch(r)
-	}
+	e.mu.Unlock()
+	limited, cancel := context.WithTimeout(ctx, sweepFirst)
+	defer cancel()
+	e.sweep(limited)
 	e.group.Go(func() { e.sweepLoop(ctx) })
 	return nil
 }
@@ -74,31 +83,49 @@ func (e *engine) wait() { e.group.Wait() }
 func (e *engine) launch(r *record) {
 	w := newWorker(e.parts, r, e.onHealth)
 	e.workers[r.ID] = w
+	for i := range r.Containers {
+		e.metadata[r.Containers[i].MetadataID] = metadataOf{w, i}
+	}
 	e.group.Go(func() {
-		if w.run(e.ctx) {
-			e.finish(w)
+		if !w.run(e.ctx) {
+			return
+		}
+		for retry := newBackoff(time.Minute); ; {
+			err := e.finish(w)
+			if err == nil {
+				return
+			}
+			e.log.Error("a finished task could not be forgotten; trying again", "task", r.ID, "error", err)
+			if !retry.sleep(e.ctx) {
+				return
+			}
 		}
 	})
 }
 
-// finish forgets a task of which nothing is left.
-func (e *engine) finish(w *worker) {
-	id := w.record.ID
-	now := e.now()
+// finish forgets a task of which nothing is left but its output.
+func (e *engine) finish(w *worker) error {
+	id, now := w.record.ID, e.now()
 	if err := w.dropOutput(e.ctx); err != nil {
-		e.log.Error("a finished task's output could not be removed", "task", id, "error", err)
+		return fmt.Errorf("remove its output: %w", err)
 	}
-	tombstone := &record{ID: id, Task: acs.Task{ARN: w.record.Task.ARN}, FinishedAt: now}
-	if err := e.db.putTask(tombstone); err != nil {
-		e.log.Error("a finished task's record could not be written", "task", id, "error", err)
+	if err := e.db.putTask(&record{ID: id, Task: acs.Task{ARN: w.record.Task.ARN}, FinishedAt: now}); err != nil {
+		return fmt.Errorf("record its end: %w", err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.workers, id)
+	for i := range w.record.Containers {
+		delete(e.metadata, w.record.Containers[i].MetadataID)
+	}
 	e.finished[id] = now
 	close(e.idle)
 	e.idle = make(chan struct{})
+	return nil
 }
+
+// errDraining refuses tasks while the node stops its own.
+var errDraining = errors.New("this node is stopping its tasks")
 
 // accept takes a task of a payload. When it returns nil, the task is on disk and
 // may be acknowledged; a task that is known already only learns what is desired.
@@ -118,6 +145,9 @@ func (e *engine) accept(ctx context.Context, task acs.Task) error {
 			e.group.Go(func() { w.requestStop(e.ctx) })
 		}
 		return nil
+	}
+	if e.draining && !stop {
+		return errDraining
 	}
 	r := newRecord(task, e.now(), e.newID)
 	r.StopRequested = stop
@@ -170,9 +200,11 @@ func (e *engine) compare(ctx context.Context, m *acs.Manifest) []acs.ManifestTas
 	return extra
 }
 
-// stopAll asks every task to stop and waits until all are gone and reported.
+// stopAll asks every task to stop, takes no more, and waits until all are gone
+// and reported.
 func (e *engine) stopAll(ctx context.Context) error {
 	e.mu.Lock()
+	e.draining = true
 	for _, w := range e.workers {
 		e.group.Go(func() { w.requestStop(e.ctx) })
 	}
@@ -205,14 +237,13 @@ func (e *engine) records() []*record {
 
 // byMetadataID finds the container that a metadata URL names.
 func (e *engine) byMetadataID(id string) (*record, int, bool) {
-	for _, r := range e.records() {
-		for i := range r.Containers {
-			if r.Containers[i].MetadataID == id {
-				return r, i, true
-			}
-		}
+	e.mu.Lock()
+	found, ok := e.metadata[id]
+	e.mu.Unlock()
+	if !ok {
+		return nil, 0, false
 	}
-	return nil, 0, false
+	return found.worker.snapshot(), found.index, true
 }
 
 func (e *engine) sweepLoop(ctx context.Context) {
@@ -225,6 +256,7 @@ func (e *engine) sweepLoop(ctx context.Context) {
 		case <-ticker.C:
 		}
 		e.forget()
+		e.sweep(ctx)
 	}
 }
 
@@ -241,35 +273,4 @@ func (e *engine) forget() {
 			delete(e.finished, id)
 		}
 	}
-}
-
-// sweep removes containers, networks and file systems of tasks that have no
-// record: a crash came between their making and their end.
-func (e *engine) sweep(ctx context.Context, known map[string]bool) error {
-	orphan := func(name string) bool {
-		id, _, _ := strings.Cut(name, "-")
-		return !known[id] && !known[name]
-	}
-	containers, err := e.runtime.List(ctx)
-	errs := []error{err}
-	for _, c := range containers {
-		if orphan(c.Group) {
-			errs = append(errs, e.runtime.Delete(ctx, c.ID), e.runtime.RemoveSpool(ctx, c.ID))
-		}
-	}
-	sandboxes, err := e.networks.Sandboxes(ctx)
-	errs = append(errs, err)
-	for _, s := range sandboxes {
-		if orphan(s.ID) {
-			errs = append(errs, e.networks.Teardown(ctx, s.ID))
-		}
-	}
-	snapshots, err := e.images.Snapshots(ctx)
-	errs = append(errs, err)
-	for _, key := range snapshots {
-		if orphan(key) {
-			errs = append(errs, e.images.Release(ctx, key))
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -32,7 +32,8 @@ type machine struct {
 	nets    *memoryNetworks
 	plane   *memoryPlane
 	logs    *memoryLogs
-	// slow is set in front of image pulls.
+	// wrap changes the runtime of the next boot.
+	wrap   func(runtime.Runtime) runtime.Runtime
 	engine *engine
 	db     *db
 	cancel context.CancelFunc
@@ -63,6 +64,9 @@ func (m *machine) boot() {
 		volumes: m.dir + "/volumes", region: "us-east-1", now: time.Now,
 		newID: func() string { mu.Lock(); defer mu.Unlock(); n++; return fmt.Sprint("id", n) },
 		log:   slog.New(slog.DiscardHandler),
+	}
+	if m.wrap != nil {
+		p.runtime = m.wrap(m.runtime)
 	}
 	m.engine = newEngine(p, func() {})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -104,6 +108,16 @@ func (m *machine) await(id, status string) *ecs.SubmitTaskStateChangeInput {
 		case <-m.plane.changed:
 		case <-limit:
 			m.t.Fatalf("the control plane was never told that %s is %s; it was told %s", id, status, m.plane.told())
+		}
+	}
+}
+
+// until waits for a condition that nothing announces.
+func (m *machine) until(what string, holds func() bool) {
+	m.t.Helper()
+	for limit := time.Now().Add(20 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			m.t.Fatalf("waited in vain until %s", what)
 		}
 	}
 }
@@ -459,6 +473,13 @@ func (p *memoryPlane) told() string {
 type memoryLogs struct {
 	mu    sync.Mutex
 	lines map[string]string
+	err   error // of every delivery
+}
+
+func (l *memoryLogs) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = err
 }
 
 func (l *memoryLogs) of(name string) string {
@@ -480,6 +501,12 @@ func (d *memoryDriver) Prepare(context.Context) error { return nil }
 func (d *memoryDriver) Output() runtime.Output        { return runtime.Output{} }
 
 func (d *memoryDriver) Run(ctx context.Context, spool runtime.Spool) error {
+	d.logs.mu.Lock()
+	refused := d.logs.err
+	d.logs.mu.Unlock()
+	if refused != nil {
+		return refused
+	}
 	cursor, err := spool.Acked()
 	for err == nil {
 		var chunk runtime.Chunk

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -88,11 +89,36 @@ func (w *worker) carryLogs(ctx context.Context, r *record, i int) {
 	w.beside(ctx, func(ctx context.Context) event {
 		defer w.carried.done()
 		defer spool.Close()
-		if err := driver.Run(ctx, spool); err != nil && ctx.Err() == nil {
-			w.log.Error("a container's output could not be delivered", "container", id, "driver", host.LogConfig.Type, "error", err)
+		err := driver.Run(ctx, spool)
+		if err != nil && ctx.Err() == nil {
+			w.log.Error("a container's output cannot be delivered and is dropped", "container", id, "driver", host.LogConfig.Type, "error", err)
+			err = drop(ctx, spool)
+		}
+		if now := w.snapshot(); err == nil && now.runtimeID(i) != id {
+			// A former run's output is not needed any more, and there may be many.
+			if err := w.runtime.RemoveSpool(ctx, id); err != nil {
+				w.log.Error("a former run's output could not be removed", "container", id, "error", err)
+			}
 		}
 		return func(*record) bool { return false } // look again: it may have been the last
 	})
+}
+
+// drop reads output to its end and throws it away, so that the container, which
+// may wait for somebody to read it, runs on.
+func drop(ctx context.Context, spool runtime.Spool) error {
+	cursor, err := spool.Acked()
+	for err == nil {
+		var chunk runtime.Chunk
+		if chunk, err = spool.Next(ctx, cursor); err == nil {
+			cursor = chunk.Cursor
+			err = spool.Ack(cursor)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // carryFormerLogs carries on what an earlier agent had not delivered.

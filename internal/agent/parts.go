@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
@@ -61,7 +62,8 @@ func newBackoff(limit time.Duration) *backoff {
 
 // sleep waits, and returns false when ctx ended.
 func (b *backoff) sleep(ctx context.Context) bool {
-	timer := time.NewTimer(b.wait)
+	// A fifth more or less, so that nodes do not come back all at once.
+	timer := time.NewTimer(b.wait - b.wait/5 + rand.N(2*b.wait/5+1))
 	defer timer.Stop()
 	b.wait = min(b.wait+b.wait/2, b.limit)
 	select {

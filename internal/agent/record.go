@@ -91,6 +91,8 @@ type container struct {
 	HealthSince time.Time `json:"healthSince"`
 	// HealthOutput is the end of the last health check's output.
 	HealthOutput string `json:"healthOutput,omitempty"`
+	// Recreated counts how often it had vanished before its start.
+	Recreated int `json:"recreated,omitempty"`
 	// SentStopped: the control plane knows that it stopped while the task runs on.
 	SentStopped bool `json:"sentStopped,omitempty"`
 }

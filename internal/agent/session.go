@@ -38,9 +38,8 @@ func (a *Agent) runSession(ctx context.Context, name string, once func(context.C
 			a.log.Error("the control plane has deregistered this node; its tasks will not be managed until it registers again", "error", err)
 			if err := a.register(ctx); err != nil {
 				a.log.Error("the node could not register again", "error", err)
-				(&backoff{wait: inactiveBackoff, limit: inactiveBackoff}).sleep(ctx)
+				retry = &backoff{wait: inactiveBackoff, limit: inactiveBackoff}
 			}
-			continue
 		}
 		if a.now().Sub(opened) > time.Minute {
 			retry = newBackoff(sessionBackoff)

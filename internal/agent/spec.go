@@ -60,8 +60,8 @@ func buildSpec(in specInput) (runtime.Spec, error) {
 		Init:       host.Init != nil && *host.Init,
 		Output:     in.output,
 	}
-	if spec.Hostname == "" && r.mode(in.index) != network.ModeHost {
-		spec.Hostname = spec.ID[:min(12, len(spec.ID))]
+	if r.mode(in.index) != network.ModeHost {
+		spec.Hostname = hostname(r, in.index, config.Hostname)
 	}
 	spec.Mounts = append(networkMounts(in.sandbox), in.mounts...)
 	spec.Mounts = append(spec.Mounts, tmpfsMounts(host.Tmpfs)...)
@@ -76,7 +76,7 @@ func buildSpec(in specInput) (runtime.Spec, error) {
 	if err := securityOptions(&spec, host.SecurityOpt); err != nil {
 		return runtime.Spec{}, err
 	}
-	return spec, namespaceModes(&spec, r, in.index)
+	return spec, namespaceModes(&spec, r)
 }
 
 // commandLine follows Docker: an entry point in the task drops the image's
@@ -174,8 +174,8 @@ func securityOptions(spec *runtime.Spec, options []string) error {
 }
 
 // namespaceModes shares process and IPC namespaces: the task's containers join
-// those of its first container.
-func namespaceModes(spec *runtime.Spec, r *record, index int) error {
+// those of its holder.
+func namespaceModes(spec *runtime.Spec, r *record) error {
 	mode := func(name, value string) (string, error) {
 		switch value {
 		case "", "none":
@@ -183,10 +183,10 @@ func namespaceModes(spec *runtime.Spec, r *record, index int) error {
 		case "host":
 			return "host", nil
 		case "task":
-			if index == 0 {
+			if !r.sharesNamespaces() {
 				return "", nil
 			}
-			return "container:" + r.runtimeID(0), nil
+			return "container:" + r.holderID(), nil
 		default:
 			return "", fmt.Errorf("%s %q is not known", name, value)
 		}
@@ -208,7 +208,7 @@ func sandboxRequest(r *record, index int) (network.Request, error) {
 	}
 	request := network.Request{
 		ID: r.sandboxID(index), Mode: r.mode(index),
-		Hostname:   firstOf(config.Hostname, r.runtimeID(index)[:min(12, len(r.runtimeID(index)))]),
+		Hostname:   hostname(r, index, config.Hostname),
 		DNSServers: host.DNS, DNSSearch: host.DNSSearch, ExtraHosts: host.ExtraHosts,
 	}
 	switch request.Mode {
@@ -224,11 +224,19 @@ func sandboxRequest(r *record, index int) (network.Request, error) {
 		if request.ENI, err = taskENI(&r.Task); err != nil {
 			return network.Request{}, err
 		}
-		if name := r.Task.ENIs[0].PrivateDNSName; name != "" && config.Hostname == "" {
-			request.Hostname = name
-		}
 	}
 	return request, nil
+}
+
+// hostname is what the task definition says, the interface's name in awsvpc mode,
+// and the beginning of the container's id otherwise.
+func hostname(r *record, index int, configured string) string {
+	name := ""
+	if r.mode(index) == network.ModeAWSVPC && len(r.Task.ENIs) > 0 {
+		name = r.Task.ENIs[0].PrivateDNSName
+	}
+	id := r.runtimeID(index)
+	return firstOf(configured, name, id[:min(12, len(id))])
 }
 
 func firstOf(values ...string) string {

@@ -13,6 +13,10 @@ import (
 // sampleEvery is how often the containers' use of resources is measured.
 const sampleEvery = 10 * time.Second
 
+// sampleAgain is how old a measurement must be to be made anew for somebody who asks:
+// containers must not decide how often the node measures.
+const sampleAgain = time.Second
+
 // sample is one measurement of one container.
 type sample struct {
 	stats    runtime.Stats
@@ -76,6 +80,12 @@ func (s *sampler) sampleAll(ctx context.Context) {
 
 // sampleOne measures one container now, and returns its last two samples.
 func (s *sampler) sampleOne(ctx context.Context, id, sandbox string) (last, previous sample, ok bool) {
+	s.mu.Lock()
+	if u := s.use[id]; u != nil && s.now().Sub(u.last.stats.At) < sampleAgain {
+		defer s.mu.Unlock()
+		return u.last, u.previous, true
+	}
+	s.mu.Unlock()
 	stats, err := s.runtime.Stats(ctx, id)
 	if err != nil {
 		return sample{}, sample{}, false

@@ -165,6 +165,11 @@ func (w *worker) build(ctx context.Context, r *record, i int) ([]network.PortMap
 	if err != nil {
 		return nil, err
 	}
+	if r.sharesNamespaces() {
+		if err := w.holdNamespaces(ctx, r, sandbox); err != nil {
+			return nil, err
+		}
+	}
 	if r.Containers[i].Starts > 0 {
 		if err := w.runtime.Delete(ctx, r.formerRuntimeID(i)); err != nil {
 			return nil, fmt.Errorf("remove the container's former run: %w", err)
@@ -232,6 +237,9 @@ func (w *worker) startContainer(ctx context.Context, r *record, i int) event {
 		if ctx.Err() != nil {
 			return nil
 		}
+		if errors.Is(err, runtime.ErrNotFound) && r.Containers[i].Recreated < maxRecreate {
+			return recreate(i)
+		}
 		return failed(i, fmt.Sprintf("CannotStartContainerError: %v", err), w.now())
 	}
 	started := w.now()
@@ -246,6 +254,20 @@ func (w *worker) startContainer(ctx context.Context, r *record, i int) event {
 	}
 }
 
+// maxRecreate bounds how often a container that vanished between its creation and
+// its start (its shim was killed) is made again.
+const maxRecreate = 3
+
+func recreate(i int) event {
+	return func(r *record) bool {
+		if c := &r.Containers[i]; c.Status == StatusCreated {
+			c.Status = StatusPulled
+			c.Recreated++
+		}
+		return false
+	}
+}
+
 // stop ends a running container: its stop signal, then, after the stop timeout, SIGKILL.
 func (w *worker) stop(ctx context.Context, r *record, i int) event {
 	id := r.runtimeID(i)
@@ -255,6 +277,9 @@ func (w *worker) stop(ctx context.Context, r *record, i int) event {
 	}
 	if exit, ok := w.signalAndWait(ctx, id, w.stopSignal(ctx, r, i), timeout); ok {
 		return exited(i, exit)
+	}
+	if ctx.Err() != nil {
+		return nil // the agent ends; the container has the rest of its time
 	}
 	if exit, ok := w.signalAndWait(ctx, id, int(syscall.SIGKILL), killWait); ok {
 		return exited(i, exit)
@@ -346,8 +371,14 @@ func (w *worker) releaseOnce(ctx context.Context, r *record) error {
 			errs = append(errs, w.runtime.Delete(ctx, r.formerRuntimeID(i)))
 		}
 	}
+	if r.sharesNamespaces() {
+		errs = append(errs, w.runtime.Delete(ctx, r.holderID()))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return err // networks and file systems are still in use
+	}
+	if r.sharesNamespaces() {
+		errs = append(errs, w.runtime.RemoveSpool(ctx, r.holderID()), w.images.Release(ctx, r.holderID()))
 	}
 	for i := range r.Containers {
 		errs = append(errs, w.networks.Teardown(ctx, r.sandboxID(i)), w.images.Release(ctx, r.snapshotKey(i)))

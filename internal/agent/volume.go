@@ -75,28 +75,77 @@ func (w *worker) volumePath(r *record, name string) (string, error) {
 		if v.Name != name {
 			continue
 		}
+		if err := supported(v); err != nil {
+			return "", err
+		}
 		switch {
 		case v.Docker != nil && v.Docker.Scope == "shared":
-			return w.volumeDir("shared", v.Name)
+			return w.sharedVolume(v)
 		case v.Docker != nil || v.Host == nil || v.Host.SourcePath == "":
 			return w.ownVolume(r, v.Name)
 		default:
-			if err := os.MkdirAll(v.Host.SourcePath, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-				return "", fmt.Errorf("host path of volume %s: %w", v.Name, err)
-			}
-			return v.Host.SourcePath, nil
+			return hostPath(v)
 		}
 	}
 	return "", fmt.Errorf("mount point names volume %q, which the task does not have", name)
 }
 
+// hostPath is a path of the host, a directory that is made when it is missing.
+func hostPath(v *acs.Volume) (string, error) {
+	path := v.Host.SourcePath
+	if !filepath.IsAbs(path) {
+		return "", fmt.Errorf("host path %q of volume %s is not absolute", path, v.Name)
+	}
+	if _, err := os.Stat(path); err == nil {
+		return path, nil // it may be a file or a socket
+	}
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return "", fmt.Errorf("host path of volume %s: %w", v.Name, err)
+	}
+	return path, nil
+}
+
+// supported refuses volumes that this node cannot provide, rather than giving the
+// task an empty directory in their place.
+func supported(v *acs.Volume) error {
+	switch {
+	case v.Type != "" && v.Type != "host" && v.Type != "docker":
+		return fmt.Errorf("volume %s is of the type %q, which this node does not have", v.Name, v.Type)
+	case v.Docker == nil:
+		return nil
+	case v.Docker.Driver != "" && v.Docker.Driver != "local":
+		return fmt.Errorf("volume %s needs the Docker volume driver %q; this node has only \"local\"", v.Name, v.Docker.Driver)
+	case len(v.Docker.DriverOpts) > 0:
+		return fmt.Errorf("volume %s has driver options, which this node does not support", v.Name)
+	}
+	return nil
+}
+
+// sharedVolume is a directory that outlives the task. Without autoprovision it
+// must be there already.
+func (w *worker) sharedVolume(v *acs.Volume) (string, error) {
+	if !v.Docker.Autoprovision && plainName(v.Name) {
+		if _, err := os.Stat(filepath.Join(w.volumes, "shared", v.Name)); errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("shared volume %s does not exist on this node, and autoprovision is off", v.Name)
+		}
+	}
+	return w.volumeDir("shared", v.Name)
+}
+
+func plainName(name string) bool {
+	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")
+}
+
+// taskVolumes begins the name of the directory of one task's own volumes.
+const taskVolumes = "task-"
+
 // ownVolume is a directory that ends with the task.
 func (w *worker) ownVolume(r *record, name string) (string, error) {
-	return w.volumeDir("task-"+r.ID, name)
+	return w.volumeDir(taskVolumes+r.ID, name)
 }
 
 func (w *worker) volumeDir(parent, name string) (string, error) {
-	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+	if !plainName(name) {
 		return "", fmt.Errorf("volume name %q is not a file name", name)
 	}
 	dir := filepath.Join(w.volumes, parent, name)
@@ -107,7 +156,7 @@ func (w *worker) volumeDir(parent, name string) (string, error) {
 }
 
 func (w *worker) removeVolumes(r *record) error {
-	if err := os.RemoveAll(filepath.Join(w.volumes, "task-"+r.ID)); err != nil {
+	if err := os.RemoveAll(filepath.Join(w.volumes, taskVolumes+r.ID)); err != nil {
 		return fmt.Errorf("remove the task's volumes: %w", err)
 	}
 	return nil

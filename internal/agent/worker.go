@@ -30,7 +30,11 @@ type worker struct {
 	// steps holds the cancel function of what is being done, by container index.
 	steps   map[int]running
 	carried logSet
-	group   sync.WaitGroup
+	// holding is held while the holder of shared namespaces is made.
+	holding sync.Mutex
+	// over is closed when run has returned.
+	over  chan struct{}
+	group sync.WaitGroup
 	// dirty is set while the record on disk is behind.
 	dirty bool
 	// follow watches container i, and carries its output, from its start on.
@@ -43,7 +47,7 @@ type running struct {
 }
 
 func newWorker(p parts, r *record, onHealth func()) *worker {
-	return &worker{parts: p, record: r, onHealth: onHealth, events: make(chan event, 16), steps: map[int]running{}}
+	return &worker{parts: p, record: r, onHealth: onHealth, events: make(chan event, 16), steps: map[int]running{}, over: make(chan struct{})}
 }
 
 // snapshot returns a copy of the record for other goroutines.
@@ -65,6 +69,7 @@ func (w *worker) requestStop(ctx context.Context) {
 func (w *worker) post(ctx context.Context, e event) {
 	select {
 	case w.events <- e:
+	case <-w.over:
 	case <-ctx.Done():
 	}
 }
@@ -75,6 +80,7 @@ func (w *worker) run(ctx context.Context) (finished bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer w.group.Wait()
 	defer cancel()
+	defer close(w.over)
 	w.follow = func(i int) {
 		w.watch(ctx, i)
 		w.carryLogs(ctx, w.record, i)
