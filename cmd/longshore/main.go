@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -113,6 +114,7 @@ func (s *serverCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	c.say("API endpoint  %s (account %s, region %s)", server.Endpoint(), s.Account, s.Region)
+	debug.FreeOSMemory() // starting takes more than running: give the difference back now
 	return server.Run(ctx)
 }
 

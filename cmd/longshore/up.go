@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -82,6 +83,7 @@ func (u *upCommand) attend(ctx, running context.Context, c *console, server *con
 		}
 	}
 	u.welcome(c, server, url)
+	debug.FreeOSMemory() // starting takes more than running: give the difference back now
 	<-both.Done()
 	if running.Err() != nil {
 		return nil
