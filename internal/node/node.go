@@ -48,6 +48,7 @@ type Options struct {
 type Node struct {
 	options Options
 	runDir  string
+	lock    *os.File
 
 	images   *image.Local
 	networks *network.Linux
@@ -109,12 +110,15 @@ func Open(ctx context.Context, o Options) (*Node, error) {
 
 func (n *Node) open(ctx context.Context) (err error) {
 	o := &n.options
-	if err := prepareRunDir(n.runDir); err != nil {
-		return err
-	}
 	dir, name := filepath.Join(o.DataDir, "node"), nameOf(o.DataDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the node's directory: %w", err)
+	}
+	if n.lock, err = lockDir(dir); err != nil {
+		return err
+	}
+	if err := prepareRunDir(n.runDir); err != nil {
+		return err
 	}
 	// The three parts wait on different things (bolt, netlink, shims): side by side.
 	var parts errgroup.Group
@@ -185,14 +189,26 @@ func (n *Node) Run(ctx context.Context) error {
 // StopTasks stops every task, and returns when the control plane knows it.
 func (n *Node) StopTasks(ctx context.Context) error { return n.agent.StopTasks(ctx) }
 
+// idle tells that no task has anything on the machine.
+func (n *Node) idle() bool {
+	if n.runtime == nil {
+		return false
+	}
+	sandboxes, err := n.networks.Sandboxes(context.Background())
+	if err != nil || len(sandboxes) > 0 {
+		return false
+	}
+	containers, err := n.runtime.List(context.Background())
+	return err == nil && len(containers) == 0
+}
+
 // Close releases what Open took. What the node's tasks share on the machine goes
 // with the last of them.
 func (n *Node) Close() error {
 	var errs []error
 	idle := false
 	if n.networks != nil {
-		sandboxes, err := n.networks.Sandboxes(context.Background())
-		if idle = err == nil && len(sandboxes) == 0; idle {
+		if idle = n.idle(); idle {
 			errs = append(errs, n.networks.Destroy(context.Background()))
 		}
 		errs = append(errs, n.networks.Close())
@@ -206,6 +222,9 @@ func (n *Node) Close() error {
 	if idle {
 		errs = append(errs, removeRunDir(n.runDir))
 	}
-	n.networks, n.runtime, n.images = nil, nil, nil
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
+	}
+	n.networks, n.runtime, n.images, n.lock = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
