@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"longshore.dev/longshore/internal/store"
 )
@@ -46,6 +48,13 @@ func (o Remote) withDefaults() Remote {
 	return o
 }
 
+// reconnect bounds how long after an outage the cluster is found again: gRPC's
+// own backoff grows to two minutes.
+var reconnect = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+	MinConnectTimeout: 3 * time.Second,
+}
+
 // OpenRemote connects to a cluster and makes sure that it answers.
 func OpenRemote(ctx context.Context, opts Remote) (*KV, error) {
 	opts = opts.withDefaults()
@@ -67,6 +76,7 @@ func OpenRemote(ctx context.Context, opts Remote) (*KV, error) {
 		DialKeepAliveTime:    5 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
 		MaxCallSendMsgSize:   opts.MaxRequestBytes + 1<<20,
+		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(reconnect)},
 		Logger:               zap.NewNop(),
 	})
 	if err != nil {
