@@ -98,7 +98,7 @@ func (x *exchange) faultOf(err error) *fault {
 			message: "The request was given up, as its connection was closed. It may have had its effect."}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &fault{shape: "ServiceUnavailable", code: "ServiceUnavailable", status: http.StatusServiceUnavailable,
-			message: "The request took too long. Try again."}
+			message: "The request could not be completed in time. It may have had its effect. Try again."}
 	default:
 		return &fault{shape: "InternalFailure", code: "InternalFailure", status: http.StatusInternalServerError,
 			message: "The request processing has failed because of an unknown error, exception or failure."}
