@@ -14,7 +14,7 @@ func (l *longshore) retiresInstances() {
 	const cluster = "instances"
 	l.fleet(cluster)
 	old, young := l.machine(cluster, "us-east-1a", 4096, 4096, nil), l.machine(cluster, "us-east-1b", 4096, 4096, nil)
-	l.define("lodger", 10, 16)
+	l.defineOne("lodger", 10, 16)
 	ask := func() *ecs.RunTaskInput {
 		return &ecs.RunTaskInput{Cluster: aws.String(cluster), TaskDefinition: aws.String("lodger"), Count: aws.Int32(4)}
 	}
@@ -73,7 +73,7 @@ func (l *longshore) sharesTheLastMegabyte() {
 	const cluster, room = "races", 24
 	l.fleet(cluster)
 	machines := []*machine{l.machine(cluster, "us-east-1a", 12*100, 12*64, nil), l.machine(cluster, "us-east-1b", 12*100, 12*64, nil)}
-	l.define("contender", 100, 64)
+	l.defineOne("contender", 100, 64)
 	var mu sync.Mutex
 	placed, refused := 0, 0
 	var callers sync.WaitGroup
@@ -108,7 +108,7 @@ func (l *longshore) tagsTasks() {
 	const cluster = "tags"
 	l.fleet(cluster)
 	l.machine(cluster, "us-east-1a", 4096, 4096, nil).mute = true
-	l.define("tagged", 10, 16)
+	l.defineOne("tagged", 10, 16)
 	task := l.runTasks(&ecs.RunTaskInput{
 		Cluster: aws.String(cluster), TaskDefinition: aws.String("tagged"), PropagateTags: types.PropagateTagsTaskDefinition, EnableECSManagedTags: true,
 		Tags: []types.Tag{{Key: aws.String("own"), Value: aws.String("1")}},

@@ -46,7 +46,7 @@ func (l *longshore) placesTasks() {
 		m := l.machine(cluster, z, 4096, 4096, map[string]string{"stack": map[bool]string{true: "prod", false: "dev"}[z == zones[0]]})
 		machines[m.arn] = m
 	}
-	l.define("small", 10, 32)
+	l.defineOne("small", 10, 32)
 	ask := func(group string, count int32) *ecs.RunTaskInput {
 		return &ecs.RunTaskInput{Cluster: aws.String(cluster), TaskDefinition: aws.String("small"), Group: &group, Count: &count}
 	}
@@ -113,7 +113,7 @@ func (l *longshore) runsOncePerToken() {
 	const cluster = "tokens"
 	l.fleet(cluster)
 	l.machine(cluster, "us-east-1a", 4096, 4096, nil)
-	l.define("once", 10, 16)
+	l.defineOne("once", 10, 16)
 	in := &ecs.RunTaskInput{Cluster: aws.String(cluster), TaskDefinition: aws.String("once"), Count: aws.Int32(3), ClientToken: aws.String("token-1")}
 	answers := make([][]string, 8)
 	var calls sync.WaitGroup
@@ -148,8 +148,8 @@ func (l *longshore) listsTasks() {
 	ctx := context.Background()
 	l.fleet(cluster)
 	m := l.machine(cluster, "us-east-1a", 8192, 65536, nil)
-	l.define("many", 10, 16)
-	l.define("few", 10, 16)
+	l.defineOne("many", 10, 16)
+	l.defineOne("few", 10, 16)
 	var all []string
 	for range 11 {
 		all = append(all, arns(l.runTasks(&ecs.RunTaskInput{Cluster: aws.String(cluster), TaskDefinition: aws.String("many"), Count: aws.Int32(10), StartedBy: aws.String("me")}))...)
@@ -229,7 +229,7 @@ func (l *longshore) keepsRevisions() {
 	l.fleet(cluster)
 	l.machine(cluster, "us-east-1a", 4096, 4096, nil)
 	for range 12 {
-		l.define("rev", 10, 16)
+		l.defineOne("rev", 10, 16)
 	}
 	var got []string
 	pages := ecs.NewListTaskDefinitionsPaginator(l.ecs(), &ecs.ListTaskDefinitionsInput{FamilyPrefix: aws.String("rev"), Sort: types.SortOrderDesc, MaxResults: aws.Int32(5)})
@@ -258,7 +258,7 @@ func (l *longshore) keepsRevisions() {
 	if arn := aws.ToString(next.TaskDefinitionArn); arn != got[1] {
 		l.t.Errorf("the family now means %s, want the latest active one %s", arn, got[1])
 	}
-	if arn := l.define("rev", 10, 16); arn != "arn:aws:ecs:us-east-1:000000000000:task-definition/rev:13" {
+	if arn := l.defineOne("rev", 10, 16); arn != "arn:aws:ecs:us-east-1:000000000000:task-definition/rev:13" {
 		l.t.Errorf("the next revision is %s: numbers are never used again", arn)
 	}
 	deleted, err := l.ecs().DeleteTaskDefinitions(ctx, &ecs.DeleteTaskDefinitionsInput{TaskDefinitions: []string{"rev:12", "rev:11"}})

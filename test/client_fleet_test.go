@@ -176,8 +176,8 @@ func (l *longshore) fleet(cluster string) {
 	}
 }
 
-// define registers a one-container definition and returns its ARN.
-func (l *longshore) define(family string, cpu, memory int32) string {
+// defineOne registers a one-container definition and returns its ARN.
+func (l *longshore) defineOne(family string, cpu, memory int32) string {
 	l.t.Helper()
 	out, err := l.ecs().RegisterTaskDefinition(context.Background(), &ecs.RegisterTaskDefinitionInput{
 		Family: &family, ContainerDefinitions: []types.ContainerDefinition{
