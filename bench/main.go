@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -99,7 +98,7 @@ func (b *bench) measure(ctx context.Context, pattern *regexp.Regexp) {
 		first := len(b.table.Rows)
 		if err := s.run(ctx, b); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", s.name, err)
-			b.add(row{Name: s.name + " (failed)", Note: strings.ReplaceAll(clip(err.Error(), 160), "\n", " ")})
+			b.add(row{Name: s.name + " (failed)", Note: clip(err.Error(), 160)})
 		}
 		for i := range b.table.Rows[first:] {
 			b.table.Rows[first+i].Subject = s.name

@@ -25,6 +25,9 @@ const (
 	runcRow  = "peer: runc run -d"
 )
 
+// commandLimit is for one command of a peer, which takes less than a second.
+const commandLimit = 30 * time.Second
+
 // measurePeers times what starts the same program without us.
 func (b *bench) measurePeers(ctx context.Context) error {
 	rootfs := filepath.Join(b.dir, "rootfs")
@@ -84,21 +87,23 @@ func (b *bench) measureRunc(ctx context.Context, rootfs string) error {
 		return errors.New("no runc here")
 	}
 	root := filepath.Join(b.dir, "runc")
-	command := func(ctx context.Context, args ...string) *exec.Cmd {
-		return exec.CommandContext(ctx, runc, append([]string{"--root", root}, args...)...)
+	command := func(args ...string) *exec.Cmd {
+		return exec.Command(runc, append([]string{"--root", root}, args...)...)
 	}
 	var started, lives times
 	for i := range b.samples(50, 5) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		id := fmt.Sprintf("longshore-bench-%d-%d", os.Getpid(), i)
 		stays, err := bundle(filepath.Join(b.dir, "stays"), rootfs, id, "sleep", "600")
 		if err != nil {
 			return err
 		}
 		began := time.Now()
-		err = quietly(command(ctx, "run", "--detach", "--bundle", stays, id))
+		err = quietly(command("run", "--detach", "--bundle", stays, id))
 		started = append(started, time.Since(began))
-		// Also when we are being ended: it must not stay.
-		if err := errors.Join(err, quietly(command(context.WithoutCancel(ctx), "delete", "--force", id))); err != nil {
+		if err := errors.Join(err, quietly(command("delete", "--force", id))); err != nil {
 			return err
 		}
 		ends, err := bundle(filepath.Join(b.dir, "ends"), rootfs, id, "exit", "0")
@@ -106,7 +111,7 @@ func (b *bench) measureRunc(ctx context.Context, rootfs string) error {
 			return err
 		}
 		began = time.Now()
-		if err := quietly(command(ctx, "run", "--bundle", ends, id)); err != nil {
+		if err := quietly(command("run", "--bundle", ends, id)); err != nil {
 			return err
 		}
 		lives = append(lives, time.Since(began))
@@ -150,8 +155,9 @@ func bundle(dir, rootfs, id string, command ...string) (string, error) {
 	return dir, os.WriteFile(filepath.Join(dir, "config.json"), raw, 0o600)
 }
 
-// quietly runs a command; what it said is in its error. The output goes to a file
-// because a container may keep it open.
+// quietly runs a command; what it said is in its error. It is not cut short when
+// the run is, for it would leave things behind; each is short. The output goes to a
+// file because a container may keep it open.
 func quietly(cmd *exec.Cmd) error {
 	said, err := os.CreateTemp("", "longshore-bench-")
 	if err != nil {
@@ -159,7 +165,14 @@ func quietly(cmd *exec.Cmd) error {
 	}
 	defer func() { _, _ = said.Close(), os.Remove(said.Name()) }()
 	cmd.Stdout, cmd.Stderr = said, said
-	if err := cmd.Run(); err != nil {
+	// Nor does an interrupt at the terminal reach it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	hung := time.AfterFunc(commandLimit, func() { _ = cmd.Process.Kill() })
+	defer hung.Stop()
+	if err := cmd.Wait(); err != nil {
 		text, _ := os.ReadFile(said.Name())
 		return fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, text)
 	}
@@ -173,8 +186,8 @@ func (b *bench) measureDocker(ctx context.Context, rootfs string) error {
 		return errors.New("no engine here")
 	}
 	image := fmt.Sprintf("longshore-bench:%d", os.Getpid())
-	archive := exec.CommandContext(ctx, "tar", "-C", rootfs, "-c", ".")
-	load := exec.CommandContext(ctx, docker, "import", "-", image)
+	archive := exec.Command("tar", "-C", rootfs, "-c", ".")
+	load := exec.Command(docker, "import", "-", image)
 	if load.Stdin, err = archive.StdoutPipe(); err != nil {
 		return err
 	}
@@ -188,9 +201,12 @@ func (b *bench) measureDocker(ctx context.Context, rootfs string) error {
 	for _, network := range []string{"bridge", "none"} {
 		var samples times
 		for i := range b.samples(20, 3) {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			name := fmt.Sprintf("longshore-bench-%d-%s-%d", os.Getpid(), network, i)
 			began := time.Now()
-			err := quietly(exec.CommandContext(ctx, docker, "run", "--detach", "--network", network, "--name", name, image, "/sample", "sleep", "600"))
+			err := quietly(exec.Command(docker, "run", "--detach", "--network", network, "--name", name, image, "/sample", "sleep", "600"))
 			samples = append(samples, time.Since(began))
 			if err := errors.Join(err, quietly(exec.Command(docker, "rm", "--force", name))); err != nil {
 				return err

@@ -74,6 +74,9 @@ func (b *bench) launch(name string, command ...string) (*server, error) {
 
 // open launches a server and waits until it answers.
 func (b *bench) open(ctx context.Context, name string, command ...string) (*server, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	s, err := b.launch(name, command...)
 	if err != nil {
 		return nil, err
@@ -117,6 +120,10 @@ func (s *server) stop() error {
 		err := s.cmd.Process.Kill()
 		<-s.ended
 		return errors.Join(fmt.Errorf("%s did not end within %s: %s", s.cmd, endLimit, s.output.text()), err)
+	}
+	var exit *exec.ExitError
+	if errors.As(s.endErr, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGTERM {
+		return nil // it was told before it listened
 	}
 	if s.endErr != nil {
 		return fmt.Errorf("%s: %w: %s", s.cmd, s.endErr, s.output.text())

@@ -119,6 +119,9 @@ func promise(r row) string {
 
 func figureShort(v float64) string { return fmt.Sprintf("%.4g", v) }
 
+// oneCell keeps a text within its cell.
+var oneCell = strings.NewReplacer("|", "/", "\n", " ", "\t", " ", "\r", " ")
+
 // markdown writes the table, its columns aligned so that it can also be read as it is.
 func (t *table) markdown(w io.Writer) error {
 	cells := [][]string{{"what", "n", "median", "p99", "unit", "budget", "× floor", "× peer", "how"}}
@@ -131,7 +134,7 @@ func (t *table) markdown(w io.Writer) error {
 			middle = "–"
 		}
 		cells = append(cells, []string{
-			r.Name, samples, middle, figure(r.P99), r.Unit, promise(r), t.ratio(r, r.Floor), t.ratio(r, r.Peer), strings.ReplaceAll(r.Note, "|", "/"),
+			r.Name, samples, middle, figure(r.P99), r.Unit, promise(r), t.ratio(r, r.Floor), t.ratio(r, r.Peer), oneCell.Replace(r.Note),
 		})
 	}
 	widths := make([]int, len(cells[0]))

@@ -74,7 +74,7 @@ func TestMarkdown(t *testing.T) {
 		{Name: "peer", Unit: "ms", Samples: 30, Median: 25, Floor: "bare"},
 		{Name: "ours", Unit: "ms", Samples: 30, Median: 50, P99: 123.4, Budget: 60, P99Budget: 200, Goal: 15, Floor: "bare", Peer: "peer"},
 		{Name: "rate", Unit: "calls/s", Median: 1000, Budget: 500, Floor: "bare", Note: "another unit is not compared"},
-		{Name: "absent", Note: "no engine here"},
+		{Name: "absent", Note: "no engine | here\nat all"},
 	}}
 	var out bytes.Buffer
 	if err := all.markdown(&out); err != nil {
@@ -88,7 +88,7 @@ func TestMarkdown(t *testing.T) {
 		"peer|30|25.0||ms||12.5×||",
 		"ours|30|50.0|123|ms|≤60/200 (goal 15)|25.0×|2.00×|",
 		"rate||1000||calls/s|≥500|||another unit is not compared",
-		"absent||–||||||no engine here",
+		"absent||–||||||no engine / here at all",
 	}
 	if len(lines) != len(want) {
 		t.Fatalf("%d lines, want %d:\n%s", len(lines), len(want), out.String())
