@@ -245,3 +245,44 @@ func (c *campaign) settled(task *types.Task) error {
 func (c *campaign) maybeStopped(task *types.Task) bool {
 	return task.StopCode == types.TaskStopCodeUserInitiated
 }
+
+// processes are the pids of a task's containers on this machine, shims aside.
+func (l *longshore) processes(task string) []string {
+	l.t.Helper()
+	ids := map[string]bool{}
+	for _, root := range []string{"/sys/fs/cgroup/longshore/", "/sys/fs/cgroup/pids/longshore/"} {
+		err := filepath.WalkDir(filepath.Join(root, l.name, task), func(path string, _ os.DirEntry, err error) error {
+			if err != nil || filepath.Base(path) != "cgroup.procs" {
+				return nil // it may go meanwhile
+			}
+			raw, _ := os.ReadFile(path)
+			for _, pid := range strings.Fields(string(raw)) {
+				ids[pid] = true
+			}
+			return nil
+		})
+		if err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	var all []string
+	for id := range ids {
+		all = append(all, id)
+	}
+	return all
+}
+
+// process is the pid of the one process of a task.
+func (l *longshore) taskProcess(task string) string {
+	l.t.Helper()
+	pid := ""
+	l.eventually("the task "+task+" has one process", func() error {
+		all := l.processes(task)
+		if len(all) != 1 {
+			return fmt.Errorf("it has %v", all)
+		}
+		pid = all[0]
+		return nil
+	})
+	return pid
+}

@@ -24,6 +24,9 @@ import (
 type Options struct {
 	// DataDir holds what survives a reboot: records, volumes.
 	DataDir string
+	// RunDir holds what a reboot ends; the run directories of the machine's other
+	// nodes are beside it. Empty: there are none.
+	RunDir string
 	// Cluster to register in, "default" when empty; Region and Zone of the node.
 	Cluster, Region, Zone string
 	// Attributes beyond the capabilities that the agent announces itself; a name
@@ -53,6 +56,7 @@ type Agent struct {
 	options   Options
 	engine    *engine
 	stats     *sampler
+	peers     *peers
 	health    chan struct{} // wakes the telemetry session
 	connected atomic.Bool
 
@@ -77,6 +81,7 @@ func New(o Options) (*Agent, error) {
 		options: o, health: make(chan struct{}, 1),
 	}
 	a.engine = newEngine(a.parts, a.wakeHealth)
+	a.peers = newPeers(o.RunDir)
 	a.stats = newSampler(a.parts, a.engine)
 	if a.registered, err = db.identity(); err != nil {
 		return nil, errors.Join(fmt.Errorf("read the node's registration: %w", err), db.close())
@@ -90,6 +95,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	listener, err := net.Listen("tcp", a.networks.MetadataListenAddr().String())
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for task metadata: %w", err), a.db.close())
+	}
+	if err := a.peers.announce(a.networks.MetadataListenAddr()); err != nil {
+		return errors.Join(err, listener.Close(), a.db.close())
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

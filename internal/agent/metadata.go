@@ -41,8 +41,12 @@ func (a *Agent) serveMetadata(ctx context.Context, listener net.Listener) error 
 func (a *Agent) metadata(render func(r *record, i int) any) http.HandlerFunc {
 	return func(w http.ResponseWriter, request *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set(answeredHeader, "1")
 		r, i, ok := a.engine.byMetadataID(request.PathValue("id"))
 		if !ok {
+			if a.peers.pass(w, request) {
+				return
+			}
 			w.WriteHeader(http.StatusNotFound)
 			_ = json.NewEncoder(w).Encode("no container has this metadata id: use the URL in ECS_CONTAINER_METADATA_URI_V4")
 			return

@@ -164,7 +164,7 @@ func (n *Node) agentOptions(dir string) agent.Options {
 	transport := &http.Transport{MaxIdleConns: 128, MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second}
 	client := &http.Client{Transport: transport, Timeout: time.Minute}
 	return agent.Options{
-		DataDir: dir, Cluster: o.Cluster, Region: o.Region, Zone: o.Zone, Attributes: attributes, Version: o.Version,
+		DataDir: dir, RunDir: n.runDir, Cluster: o.Cluster, Region: o.Region, Zone: o.Zone, Attributes: attributes, Version: o.Version,
 		Images: n.images, Networks: n.networks, Runtime: n.runtime,
 		Logs:    &logDrivers{region: o.Region, logs: logsClients(o, credentials, client), log: o.Log},
 		Control: ecs.New(ecs.Options{Region: o.Region, BaseEndpoint: aws.String(o.Endpoint), Credentials: credentials, HTTPClient: client}),
