@@ -224,11 +224,11 @@ func (t *Task) essentialExited(now time.Time) bool {
 
 // conclusion says why a task that nobody asked to stop has stopped.
 func (t *Task) conclusion(agentReason string) (types.TaskStopCode, string) {
+	if agentReason != "" && t.StartedAt.IsZero() {
+		return types.TaskStopCodeTaskFailedToStart, agentReason // though some of its containers may have run
+	}
 	if !t.StartedAt.IsZero() || t.ran() {
 		return types.TaskStopCodeEssentialContainerExited, "Essential container in task exited"
-	}
-	if agentReason != "" {
-		return types.TaskStopCodeTaskFailedToStart, agentReason
 	}
 	for _, c := range t.Containers {
 		if c.Reason != "" {
