@@ -171,11 +171,9 @@ func appendDurably(f *os.File, data []byte) error {
 func sequence(n int, call func() error) (times, error) {
 	samples := make(times, 0, n)
 	for range n {
-		began := time.Now()
-		if err := call(); err != nil {
+		if err := samples.take(call); err != nil {
 			return nil, err
 		}
-		samples = append(samples, time.Since(began))
 	}
 	return samples, nil
 }

@@ -28,23 +28,18 @@ const (
 // commandLimit is for one command of a peer, which takes less than a second.
 const commandLimit = 30 * time.Second
 
-// measurePeers times what starts the same program without us.
-func (b *bench) measurePeers(ctx context.Context) error {
+// peers are what starts the same program without us.
+func (b *bench) peers() ([]contender, error) {
 	rootfs := filepath.Join(b.dir, "rootfs")
 	program, err := writeSample(rootfs)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := b.measureFloor(ctx, program); err != nil {
-		return err
+	all := []contender{floor(program), b.runc(rootfs)}
+	for _, network := range []string{"bridge", "none"} {
+		all = append(all, docker(rootfs, network))
 	}
-	if err := b.measureRunc(ctx, rootfs); err != nil {
-		b.add(row{Name: runcRow, Note: clip(err.Error(), 120)})
-	}
-	if err := b.measureDocker(ctx, rootfs); err != nil {
-		b.add(row{Name: "peer: docker run", Note: clip(err.Error(), 120)})
-	}
-	return nil
+	return all, nil
 }
 
 // writeSample makes a root file system with the sample program in it.
@@ -60,71 +55,61 @@ func writeSample(rootfs string) (program string, err error) {
 	return program, os.WriteFile(program, data, 0o755)
 }
 
-// measureFloor is the least that a container is: new namespaces and a program in
-// them, no root file system, no cgroup, nothing recorded.
-func (b *bench) measureFloor(ctx context.Context, program string) error {
+// floor is the least that a container is: new namespaces and a program in them,
+// no root file system, no cgroup, nothing recorded.
+func floor(program string) contender {
 	var samples times
-	for range b.samples(50, 10) {
-		cmd := exec.CommandContext(ctx, program, "exit", "0")
-		cmd.SysProcAttr = &syscall.SysProcAttr{
-			Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWNET,
-		}
-		began := time.Now()
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("a program in bare namespaces: %w", err)
-		}
-		samples = append(samples, time.Since(began))
+	return contender{
+		name: floorRow,
+		once: func(context.Context) error {
+			cmd := exec.Command(program, "exit", "0")
+			cmd.SysProcAttr = &syscall.SysProcAttr{
+				Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC | syscall.CLONE_NEWNET,
+			}
+			return samples.take(cmd.Run)
+		},
+		rows: func() []row {
+			r := latency(floorRow, samples, true)
+			r.Note = "clone into new PID, mount, UTS, IPC and network namespaces, exec of the static sample `exit 0`, wait"
+			return []row{r}
+		},
 	}
-	r := latency(floorRow, samples, true)
-	r.Note = "clone into new PID, mount, UTS, IPC and network namespaces, exec of the static sample `exit 0`, wait"
-	b.add(r)
-	return nil
 }
 
-func (b *bench) measureRunc(ctx context.Context, rootfs string) error {
+func (b *bench) runc(rootfs string) contender {
 	runc, err := exec.LookPath("runc")
 	if err != nil {
-		return errors.New("no runc here")
+		return contender{name: runcRow, failed: errors.New("no runc here")}
 	}
 	root := filepath.Join(b.dir, "runc")
-	command := func(args ...string) *exec.Cmd {
-		return exec.Command(runc, append([]string{"--root", root}, args...)...)
+	command := func(args ...string) error {
+		return quietly(exec.Command(runc, append([]string{"--root", root}, args...)...))
 	}
 	var started, lives times
-	for i := range b.samples(50, 5) {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		id := fmt.Sprintf("longshore-bench-%d-%d", os.Getpid(), i)
+	once := func(context.Context) error {
+		id := fmt.Sprintf("longshore-bench-%d-%d", os.Getpid(), len(started))
 		stays, err := bundle(filepath.Join(b.dir, "stays"), rootfs, id, "sleep", "600")
 		if err != nil {
 			return err
 		}
-		began := time.Now()
-		err = quietly(command("run", "--detach", "--bundle", stays, id))
-		started = append(started, time.Since(began))
-		if err := errors.Join(err, quietly(command("delete", "--force", id))); err != nil {
+		err = started.take(func() error { return command("run", "--detach", "--bundle", stays, id) })
+		if err := errors.Join(err, command("delete", "--force", id)); err != nil {
 			return err
 		}
 		ends, err := bundle(filepath.Join(b.dir, "ends"), rootfs, id, "exit", "0")
 		if err != nil {
 			return err
 		}
-		began = time.Now()
-		if err := quietly(command("run", "--bundle", ends, id)); err != nil {
-			return err
-		}
-		lives = append(lives, time.Since(began))
+		return lives.take(func() error { return command("run", "--bundle", ends, id) })
 	}
-	for _, r := range []row{latency(runcRow, started, true), latency("peer: runc run", lives, true)} {
-		r.Floor = floorRow
-		r.Note = "same program and specification, a namespace instead of a network; until it runs"
-		if r.Name != runcRow {
-			r.Note = "the same with `exit 0`; until all of it is gone"
-		}
-		b.add(r)
+	rows := func() []row {
+		run, life := latency(runcRow, started, true), latency("peer: runc run", lives, true)
+		run.Floor, life.Floor = floorRow, floorRow
+		run.Note = "same program and specification, a namespace instead of a network; until it runs"
+		life.Note = "the same with `exit 0`; until all of it is gone"
+		return []row{run, life}
 	}
-	return nil
+	return contender{name: runcRow, once: once, rows: rows}
 }
 
 // bundle writes what runc needs for the container that our runtime would make of
@@ -179,42 +164,39 @@ func quietly(cmd *exec.Cmd) error {
 	return nil
 }
 
-// measureDocker times docker run with and without a network, where an engine runs.
-func (b *bench) measureDocker(ctx context.Context, rootfs string) error {
+// docker is docker run, where an engine runs.
+func docker(rootfs, network string) contender {
+	c := contender{name: "peer: docker run -d, " + network}
 	docker, err := exec.LookPath("docker")
-	if err != nil || exec.CommandContext(ctx, docker, "version", "--format", "{{.Server.Version}}").Run() != nil {
-		return errors.New("no engine here")
+	if err != nil || exec.Command(docker, "version", "--format", "{{.Server.Version}}").Run() != nil {
+		c.failed = errors.New("no engine here")
+		return c
 	}
-	image := fmt.Sprintf("longshore-bench:%d", os.Getpid())
+	image := fmt.Sprintf("longshore-bench:%d-%s", os.Getpid(), network)
 	archive := exec.Command("tar", "-C", rootfs, "-c", ".")
 	load := exec.Command(docker, "import", "-", image)
-	if load.Stdin, err = archive.StdoutPipe(); err != nil {
-		return err
+	if load.Stdin, c.failed = archive.StdoutPipe(); c.failed != nil {
+		return c
 	}
-	if err := archive.Start(); err != nil {
-		return err
+	if c.failed = archive.Start(); c.failed != nil {
+		return c
 	}
-	if err := errors.Join(quietly(load), archive.Wait()); err != nil {
-		return err
+	if c.failed = errors.Join(quietly(load), archive.Wait()); c.failed != nil {
+		return c
 	}
-	defer func() { _ = quietly(exec.Command(docker, "rmi", "--force", image)) }()
-	for _, network := range []string{"bridge", "none"} {
-		var samples times
-		for i := range b.samples(20, 3) {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			name := fmt.Sprintf("longshore-bench-%d-%s-%d", os.Getpid(), network, i)
-			began := time.Now()
-			err := quietly(exec.Command(docker, "run", "--detach", "--network", network, "--name", name, image, "/sample", "sleep", "600"))
-			samples = append(samples, time.Since(began))
-			if err := errors.Join(err, quietly(exec.Command(docker, "rm", "--force", name))); err != nil {
-				return err
-			}
-		}
-		r := latency("peer: docker run -d, "+network, samples, true)
+	var samples times
+	c.once = func(context.Context) error {
+		name := fmt.Sprintf("longshore-bench-%d-%s-%d", os.Getpid(), network, len(samples))
+		err := samples.take(func() error {
+			return quietly(exec.Command(docker, "run", "--detach", "--network", network, "--name", name, image, "/sample", "sleep", "600"))
+		})
+		return errors.Join(err, quietly(exec.Command(docker, "rm", "--force", name)))
+	}
+	c.rows = func() []row {
+		r := latency(c.name, samples, true)
 		r.Floor, r.Peer, r.Note = floorRow, runcRow, "the same program, its image local; until the client returns"
-		b.add(r)
+		return []row{r}
 	}
-	return nil
+	c.close = func() error { return quietly(exec.Command(docker, "rmi", "--force", image)) }
+	return c
 }

@@ -39,6 +39,16 @@ type table struct {
 // times are the samples of one latency.
 type times []time.Duration
 
+// take times f and keeps the sample, unless f fails.
+func (t *times) take(f func() error) error {
+	began := time.Now()
+	err := f()
+	if err == nil {
+		*t = append(*t, time.Since(began))
+	}
+	return err
+}
+
 // quantile is the nearest-rank quantile of the samples in milliseconds, zero
 // without any.
 func (t times) quantile(q float64) float64 {

@@ -24,30 +24,64 @@ const (
 	handlerWait = 100 * time.Millisecond
 )
 
+// contender starts containers in its own way. All take their samples in turns, so
+// that what else the machine does meets all of them.
+type contender struct {
+	name string
+	// once takes one sample for each of its rows.
+	once func(context.Context) error
+	rows func() []row
+	// failed is why it takes no (more) part.
+	failed error
+	close  func() error // may be nil
+}
+
 // measureContainers times tasks on a node, with the peers beside them.
 func measureContainers(ctx context.Context, b *bench) (err error) {
 	if os.Geteuid() != 0 {
 		b.add(row{Name: "containers", Note: "needs root"})
 		return nil
 	}
-	if err := b.measurePeers(ctx); err != nil {
-		return err
-	}
 	s, err := b.open(ctx, "containers", "up", "--no-sample", "--stop-tasks")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	r := runner{ecs: s.ecs()}
-	if err := r.awaitNode(ctx); err != nil {
+	client := s.ecs()
+	if err := awaitNode(ctx, client); err != nil {
 		return err
 	}
+	all, err := b.peers()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, c := range all {
+			if c.close != nil {
+				err = errors.Join(err, c.close())
+			}
+		}
+	}()
 	for _, mode := range []types.NetworkMode{types.NetworkModeBridge, types.NetworkModeHost, types.NetworkModeNone, types.NetworkModeAwsvpc} {
-		if err := b.measureMode(ctx, &r, mode); err != nil {
-			return fmt.Errorf("network mode %s: %w", mode, err)
+		all = append(all, b.tasks(ctx, client, mode))
+	}
+	for range b.samples(40, 5) {
+		for i := range all {
+			if all[i].failed == nil && ctx.Err() == nil {
+				all[i].failed = all[i].once(ctx)
+			}
 		}
 	}
-	return nil
+	for _, c := range all {
+		if c.failed != nil {
+			b.add(row{Name: c.name, Note: clip(c.failed.Error(), 160)})
+			continue
+		}
+		for _, r := range c.rows() {
+			b.add(r)
+		}
+	}
+	return ctx.Err()
 }
 
 // runner runs one task after the other.
@@ -60,19 +94,62 @@ type runner struct {
 // stages are the times since the RunTask call at which a task got somewhere; the
 // server's own are by its clock, which is this machine's.
 type stages struct {
-	answered, pulling, pulled, submitted, seen time.Duration
+	answered, pulling, pulled, started, seen time.Duration
 	// stopping is the time from the StopTask call to STOPPED seen.
 	stopping time.Duration
 }
 
-func (r *runner) awaitNode(ctx context.Context) error {
+func awaitNode(ctx context.Context, client *ecs.Client) error {
 	return poll(ctx, pollEvery, "the node is connected", func(ctx context.Context) (bool, error) {
-		out, err := r.ecs.ListContainerInstances(ctx, &ecs.ListContainerInstancesInput{Filter: aws.String("agentConnected == true")})
+		out, err := client.ListContainerInstances(ctx, &ecs.ListContainerInstancesInput{Filter: aws.String("agentConnected == true")})
 		return err == nil && len(out.ContainerInstanceArns) == 1, err
 	})
 }
 
-func (b *bench) measureMode(ctx context.Context, r *runner, mode types.NetworkMode) error {
+// tasks are tasks of one network mode, one after the other.
+func (b *bench) tasks(ctx context.Context, client *ecs.Client, mode types.NetworkMode) contender {
+	r := runner{ecs: client}
+	var all []stages
+	c := contender{name: "RunTask → RUNNING, " + string(mode), failed: r.prepare(ctx, mode)}
+	c.once = func(ctx context.Context) error {
+		one, err := r.life(ctx)
+		all = append(all, one)
+		return err
+	}
+	c.rows = func() []row {
+		pick := func(of func(stages) time.Duration) (samples times) {
+			for _, s := range all {
+				samples = append(samples, of(s))
+			}
+			return samples
+		}
+		started := latency(c.name, pick(func(s stages) time.Duration { return s.seen }), true)
+		started.Budget, started.P99Budget, started.Goal, started.Floor, started.Peer = 60, 200, 15, floorRow, runcRow
+		started.Note = "warm image, one task at a time; seen by DescribeTasks every ~2 ms"
+		rows := []row{started}
+		if b.steps {
+			rows = append(rows,
+				since("RunTask answered", pick(func(s stages) time.Duration { return s.answered })),
+				since("pullStartedAt", pick(func(s stages) time.Duration { return s.pulling })),
+				since("pullStoppedAt", pick(func(s stages) time.Duration { return s.pulled })),
+				since("startedAt", pick(func(s stages) time.Duration { return s.started })),
+			)
+		}
+		stopped := latency("StopTask → STOPPED, "+string(mode), pick(func(s stages) time.Duration { return s.stopping }), true)
+		stopped.Note = "a program that ends on SIGTERM"
+		return append(rows, stopped)
+	}
+	return c
+}
+
+func since(what string, samples times) row {
+	r := latency("  … "+what, samples, true)
+	r.Note = "since the call"
+	return r
+}
+
+// prepare registers the task definition and runs it a few times, unmeasured.
+func (r *runner) prepare(ctx context.Context, mode types.NetworkMode) error {
 	out, err := r.ecs.RegisterTaskDefinition(ctx, &ecs.RegisterTaskDefinitionInput{
 		Family: aws.String("bench-" + string(mode)), NetworkMode: mode,
 		ContainerDefinitions: []types.ContainerDefinition{{
@@ -87,45 +164,11 @@ func (b *bench) measureMode(ctx context.Context, r *runner, mode types.NetworkMo
 	if r.network, err = r.networkOf(ctx, mode); err != nil {
 		return err
 	}
-	const warmUp = 3
-	var all []stages
-	for i := range warmUp + b.samples(40, 5) {
-		one, err := r.life(ctx)
-		if err != nil {
+	for range 3 {
+		if _, err := r.life(ctx); err != nil {
 			return err
 		}
-		if i >= warmUp {
-			all = append(all, one)
-		}
 	}
-	pick := func(of func(stages) time.Duration) (samples times) {
-		for _, s := range all {
-			samples = append(samples, of(s))
-		}
-		return samples
-	}
-	started := latency("RunTask → RUNNING, "+string(mode), pick(func(s stages) time.Duration { return s.seen }), true)
-	started.Budget, started.P99Budget, started.Goal, started.Floor, started.Peer = 60, 200, 15, floorRow, runcRow
-	started.Note = "warm image, one task at a time; seen by DescribeTasks every ~2 ms"
-	b.add(started)
-	if b.steps {
-		for _, step := range []struct {
-			name string
-			of   func(stages) time.Duration
-		}{
-			{"RunTask answered", func(s stages) time.Duration { return s.answered }},
-			{"pullStartedAt", func(s stages) time.Duration { return s.pulling }},
-			{"pullStoppedAt", func(s stages) time.Duration { return s.pulled }},
-			{"startedAt", func(s stages) time.Duration { return s.submitted }},
-		} {
-			r := latency("  … "+step.name, pick(step.of), true)
-			r.Note = "since the call"
-			b.add(r)
-		}
-	}
-	stopped := latency("StopTask → STOPPED, "+string(mode), pick(func(s stages) time.Duration { return s.stopping }), true)
-	stopped.Note = "a program that ends on SIGTERM"
-	b.add(stopped)
 	return nil
 }
 
@@ -172,8 +215,7 @@ func (r *runner) life(ctx context.Context) (stages, error) {
 		return s, err
 	}
 	s.seen = time.Since(began)
-	s.pulling, s.pulled = since(began, seen.PullStartedAt), since(began, seen.PullStoppedAt)
-	s.submitted = since(began, seen.StartedAt)
+	s.pulling, s.pulled, s.started = after(began, seen.PullStartedAt), after(began, seen.PullStoppedAt), after(began, seen.StartedAt)
 	// A program that is process 1 and has no handler yet does not get SIGTERM.
 	if err := pause(ctx, handlerWait); err != nil {
 		return s, err
@@ -189,7 +231,7 @@ func (r *runner) life(ctx context.Context) (stages, error) {
 	return s, nil
 }
 
-func since(began time.Time, at *time.Time) time.Duration {
+func after(began time.Time, at *time.Time) time.Duration {
 	if at == nil {
 		return 0
 	}
