@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -20,8 +23,11 @@ func measureMemory(ctx context.Context, b *bench) error {
 	return b.idle(ctx, "idle server and node", 90, 60, "up", "--no-sample")
 }
 
-// resident is what a process has in memory, in MB (10⁶ bytes).
-type resident struct{ rss, pss, anonymous float64 }
+// resident is what processes have in memory, in MB (10⁶ bytes).
+type resident struct {
+	rss, pss, anonymous float64
+	processes           int
+}
 
 func (b *bench) idle(ctx context.Context, name string, budget, goal float64, command ...string) (err error) {
 	s, err := b.open(ctx, "memory-"+command[0], command...)
@@ -33,7 +39,9 @@ func (b *bench) idle(ctx context.Context, name string, budget, goal float64, com
 	if b.quick {
 		settle = 2 * time.Second
 	}
+	settled := settle
 	var rss, pss, anonymous []float64
+	processes := 0
 	for i := range 5 {
 		if i > 0 {
 			settle = 200 * time.Millisecond
@@ -45,22 +53,46 @@ func (b *bench) idle(ctx context.Context, name string, budget, goal float64, com
 		if err != nil {
 			return err
 		}
+		processes = r.processes
 		rss, pss, anonymous = append(rss, r.rss), append(pss, r.pss), append(anonymous, r.anonymous)
 	}
-	note := fmt.Sprintf("`longshore %s`, 5 s after its first answer; PSS %s, of it anonymous %s", command[0], figure(median(pss)), figure(median(anonymous)))
+	note := fmt.Sprintf("`longshore %s`, %s after its first answer, processes: %d; PSS %s, of it anonymous %s",
+		command[0], settled, processes, figure(median(pss)), figure(median(anonymous)))
 	b.add(row{Name: name + ", RSS", Unit: "MB", Samples: len(rss), Median: median(rss), Budget: budget, Goal: goal, Note: note})
 	return nil
 }
 
+// residentOf adds up a process and its descendants.
 func residentOf(pid int) (resident, error) {
+	r := resident{processes: 1}
 	path := fmt.Sprintf("/proc/%d/smaps_rollup", pid)
-	var r resident
 	for name, into := range map[string]*float64{"Rss": &r.rss, "Pss": &r.pss, "Pss_Anon": &r.anonymous} {
 		var kib float64
 		if _, err := fmt.Sscanf(field(path, name), "%f kB", &kib); err != nil {
 			return r, fmt.Errorf("%s has no %s: %w", path, name, err)
 		}
 		*into = kib * 1024 / 1e6
+	}
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return r, err
+	}
+	for _, list := range lists {
+		raw, err := os.ReadFile(list)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		for child := range strings.FieldsSeq(string(raw)) {
+			id, err := strconv.Atoi(child)
+			if err != nil {
+				return r, fmt.Errorf("%s: %w", list, err)
+			}
+			more, err := residentOf(id)
+			if err != nil {
+				return r, err
+			}
+			r.rss, r.pss, r.anonymous, r.processes = r.rss+more.rss, r.pss+more.pss, r.anonymous+more.anonymous, r.processes+more.processes
+		}
 	}
 	return r, nil
 }
