@@ -123,7 +123,7 @@ func (t *Task) apply(r report, now time.Time) bool {
 	for i := range r.Containers {
 		changed = t.applyContainer(&r.Containers[i]) || changed
 	}
-	if t.ran() && r.Status == taskStopped && t.StartedAt.IsZero() {
+	if t.ran() && r.Status == taskStopped && t.StartedAt.IsZero() && r.Reason == "" {
 		// It ran and ended between two reports.
 		changed = t.advance(taskRunning, now) || changed
 	}
