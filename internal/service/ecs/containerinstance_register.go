@@ -2,6 +2,7 @@ package ecs
 
 import (
 	"context"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -125,7 +126,7 @@ func agentAttribute(name string) bool {
 func readResources(resources []types.Resource) (NodeResources, error) {
 	var n NodeResources
 	for _, r := range resources {
-		amount := max(int64(r.IntegerValue), r.LongValue, int64(min(r.DoubleValue, 1<<40)))
+		amount := min(max(int64(r.IntegerValue), r.LongValue, int64(min(r.DoubleValue, 1<<40))), math.MaxInt32)
 		switch deref(r.Name) {
 		case "CPU":
 			n.CPU = amount

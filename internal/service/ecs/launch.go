@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"hash/fnv"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -70,15 +72,19 @@ func (l *launch) startTask(in *ecs.StartTaskInput) {
 	l.exec, l.volumes = in.EnableExecuteCommand, in.VolumeConfigurations
 }
 
+var starterRE = regexp.MustCompile(`^[a-zA-Z0-9/_-]{0,128}$`)
+
 // check refuses what is wrong whatever the records say.
 func (l *launch) check() error {
 	switch {
-	case len(l.startedBy) > 128:
-		return errInvalidParameter("startedBy can have at most 128 characters.")
+	case !starterRE.MatchString(l.startedBy):
+		return errInvalidParameter("startedBy can have up to 128 letters, numbers, hyphens, forward slashes and underscores.")
 	case len(l.referenceID) > 1024:
 		return errInvalidParameter("referenceId can have at most 1024 characters.")
 	case len(l.askedGroup) > 255:
 		return errInvalidParameter("group can have at most 255 characters.")
+	case strings.ContainsFunc(l.askedGroup, unicode.IsControl):
+		return errInvalidParameter("group contains invalid characters.")
 	case strings.HasPrefix(l.askedGroup, "service:"):
 		return errInvalidParameter("Invalid namespace for group.")
 	case l.propagate == types.PropagateTagsService:

@@ -18,7 +18,11 @@ import (
 	"longshore.dev/longshore/internal/store"
 )
 
-const maxLaunch = 10
+const (
+	maxLaunch = 10
+	// What a task may state of its placement.
+	maxTaskConstraints, maxTaskStrategies = 10, 5
+)
 
 // tokenLife is how long a client token answers with the tasks that it made.
 const tokenLife = 24 * time.Hour
@@ -120,6 +124,12 @@ func (s *Service) place(tx *store.Tx, l *launch, lot lot, seeds []string, constr
 		}
 	}
 	req := l.request(len(seeds), lot, constraints, strategy)
+	if len(req.Constraints) > maxTaskConstraints {
+		return nil, nil, errInvalidParameter("A task can have at most %d placement constraints, those of its definition included.", maxTaskConstraints)
+	}
+	if len(req.Strategies) > maxTaskStrategies {
+		return nil, nil, errInvalidParameter("A task can have at most %d placement strategies.", maxTaskStrategies)
+	}
 	if err := req.Validate(); err != nil {
 		return nil, nil, errInvalidParameter("Invalid placement: %s", err)
 	}

@@ -131,6 +131,11 @@ func TestRunTaskRefuses(t *testing.T) {
 			ecs.RunTaskInput{PlatformVersion: aws.String("LATEST")}},
 		{"bad expression", "InvalidParameterException", "", ecs.RunTaskInput{PlacementConstraints: []types.PlacementConstraint{
 			{Type: types.PlacementConstraintTypeMemberOf, Expression: aws.String("nonsense ==")}}}},
+		{"control character in startedBy", "InvalidParameterException", "", ecs.RunTaskInput{StartedBy: aws.String("a\x01")}},
+		{"long startedBy", "InvalidParameterException", "", ecs.RunTaskInput{StartedBy: aws.String(strings.Repeat("x", 129))}},
+		{"control character in group", "InvalidParameterException", "", ecs.RunTaskInput{Group: aws.String("a\x00b")}},
+		{"six strategies", "InvalidParameterException", "", ecs.RunTaskInput{PlacementStrategy: slices.Repeat([]types.PlacementStrategy{{Type: types.PlacementStrategyTypeRandom}}, 6)}},
+		{"eleven constraints", "InvalidParameterException", "", ecs.RunTaskInput{PlacementConstraints: slices.Repeat([]types.PlacementConstraint{{Type: types.PlacementConstraintTypeDistinctInstance}}, 11)}},
 		{"tag of AWS", "InvalidParameterException", "", ecs.RunTaskInput{Tags: []types.Tag{{Key: aws.String("aws:x"), Value: aws.String("y")}}}},
 		{"exec", "UnsupportedFeatureException", "", ecs.RunTaskInput{EnableExecuteCommand: true}},
 		{"tags of a service", "InvalidParameterException", "", ecs.RunTaskInput{PropagateTags: types.PropagateTagsService}},
