@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"hash/fnv"
+	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -94,13 +96,46 @@ func (l *launch) check() error {
 	case len(l.volumes) > 0:
 		return errUnsupported("volumeConfigurations are not supported yet: there are no EBS volumes.")
 	}
-	if l.overrides != nil {
-		raw, err := json.Marshal(l.overrides)
-		if err != nil || len(raw) > 4*8192 {
-			return errInvalidParameter("Overrides length must be at most 8192.")
-		}
+	if l.overrides != nil && wireLength(l.overrides) > maxOverrides {
+		return errInvalidParameter("Overrides length must be at most %d.", maxOverrides)
 	}
 	return checkTags(l.tags)
+}
+
+// maxOverrides bounds the overrides' JSON, formatting included.
+const maxOverrides = 8192
+
+// wireLength is about the length of v's JSON as a client sends it: without the
+// members that are not given.
+func wireLength(v any) int {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return math.MaxInt
+	}
+	var given any
+	if err := json.Unmarshal(raw, &given); err != nil {
+		return math.MaxInt
+	}
+	raw, err = json.Marshal(dropNull(given))
+	if err != nil {
+		return math.MaxInt
+	}
+	return len(raw)
+}
+
+func dropNull(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		maps.DeleteFunc(v, func(_ string, member any) bool { return member == nil })
+		for name, member := range v {
+			v[name] = dropNull(member)
+		}
+	case []any:
+		for i, member := range v {
+			v[i] = dropNull(member)
+		}
+	}
+	return v
 }
 
 // checkTags applies the rules of tags that a caller gives.

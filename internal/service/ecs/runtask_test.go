@@ -134,6 +134,8 @@ func TestRunTaskRefuses(t *testing.T) {
 		{"control character in startedBy", "InvalidParameterException", "", ecs.RunTaskInput{StartedBy: aws.String("a\x01")}},
 		{"long startedBy", "InvalidParameterException", "", ecs.RunTaskInput{StartedBy: aws.String(strings.Repeat("x", 129))}},
 		{"control character in group", "InvalidParameterException", "", ecs.RunTaskInput{Group: aws.String("a\x00b")}},
+		{"long overrides", "InvalidParameterException", "Overrides length must be at most 8192.",
+			ecs.RunTaskInput{Overrides: override(types.ContainerOverride{Name: aws.String("x"), Command: []string{strings.Repeat("x", 8150)}})}},
 		{"six strategies", "InvalidParameterException", "", ecs.RunTaskInput{PlacementStrategy: slices.Repeat([]types.PlacementStrategy{{Type: types.PlacementStrategyTypeRandom}}, 6)}},
 		{"eleven constraints", "InvalidParameterException", "", ecs.RunTaskInput{PlacementConstraints: slices.Repeat([]types.PlacementConstraint{{Type: types.PlacementConstraintTypeDistinctInstance}}, 11)}},
 		{"tag of AWS", "InvalidParameterException", "", ecs.RunTaskInput{Tags: []types.Tag{{Key: aws.String("aws:x"), Value: aws.String("y")}}}},
