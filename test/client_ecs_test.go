@@ -188,6 +188,14 @@ func (l *longshore) listsTasks() {
 			l.t.Errorf("%s was listed %d times", task, n)
 		}
 	}
+	slices.Sort(few)
+	slices.Sort(stopped)
+	l.filtersTasks(cluster, m.arn, few, stopped)
+	l.describesTasks(cluster, all, few)
+}
+
+func (l *longshore) filtersTasks(cluster, instance string, few, stopped []string) {
+	ctx := context.Background()
 	list := func(in ecs.ListTasksInput) []string {
 		in.Cluster = aws.String(cluster)
 		out, err := l.ecs().ListTasks(ctx, &in)
@@ -198,18 +206,19 @@ func (l *longshore) listsTasks() {
 		slices.Sort(out.TaskArns)
 		return out.TaskArns
 	}
-	slices.Sort(few)
-	if got := list(ecs.ListTasksInput{Family: aws.String("few"), ContainerInstance: &m.arn}); !slices.Equal(got, few) {
+	if got := list(ecs.ListTasksInput{Family: aws.String("few"), ContainerInstance: &instance}); !slices.Equal(got, few) {
 		l.t.Errorf("by family and instance: %v", got)
 	}
-	slices.Sort(stopped)
 	if got := list(ecs.ListTasksInput{DesiredStatus: types.DesiredStatusStopped}); !slices.Equal(got, stopped) {
 		l.t.Errorf("the stopped: %v, want %v", got, stopped)
 	}
 	if got := list(ecs.ListTasksInput{StartedBy: aws.String("nobody")}); len(got) != 0 {
 		l.t.Errorf("started by nobody: %v", got)
 	}
+}
 
+func (l *longshore) describesTasks(cluster string, all, few []string) {
+	ctx := context.Background()
 	described, err := l.ecs().DescribeTasks(ctx, &ecs.DescribeTasksInput{Cluster: aws.String(cluster), Tasks: append(slices.Clone(all[:99]), "00000000000000000000000000000000")})
 	if err != nil || len(described.Tasks) != 99 || len(described.Failures) != 1 || aws.ToString(described.Failures[0].Reason) != "MISSING" {
 		l.t.Errorf("100 tasks, one unknown: %v, failures %+v", err, described.Failures)
