@@ -403,3 +403,11 @@ func (l *longshore) curlInside(task string, args ...string) *exec.Cmd {
 	args = append([]string{"--target", l.taskProcess(task), "--net", "curl", "--silent", "--max-time", "10"}, args...)
 	return exec.Command("nsenter", args...)
 }
+
+// stop tells a task to stop.
+func (l *longshore) stop(arn string) {
+	l.t.Helper()
+	if _, err := l.ecs().StopTask(context.Background(), &ecs.StopTaskInput{Task: &arn}); err != nil {
+		l.t.Fatal(err)
+	}
+}
