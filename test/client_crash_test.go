@@ -33,7 +33,7 @@ type writer struct {
 func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 	l := up(t, "--no-sample")
 	l.fleet("crash")
-	l.machine("crash", "us-east-1a", 1<<20, 1<<20, nil).mute = true
+	l.machine("crash", "us-east-1a", 1<<20, 1<<20, nil).mute.Store(true)
 	l.defineOne("crash", 10, 16)
 	var writers []*writer
 	for i := range 2 {

@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -107,7 +108,7 @@ func (l *longshore) tagsTasks() {
 	ctx := context.Background()
 	const cluster = "tags"
 	l.fleet(cluster)
-	l.machine(cluster, "us-east-1a", 4096, 4096, nil).mute = true
+	l.machine(cluster, "us-east-1a", 4096, 4096, nil).mute.Store(true)
 	l.defineOne("tagged", 10, 16)
 	task := l.runTasks(&ecs.RunTaskInput{
 		Cluster: aws.String(cluster), TaskDefinition: aws.String("tagged"), PropagateTags: types.PropagateTagsTaskDefinition, EnableECSManagedTags: true,
@@ -147,5 +148,54 @@ func (l *longshore) tagsTasks() {
 	}
 	if aws.ToString(first.Task.LastStatus) != "PENDING" || aws.ToString(again.Task.StoppedReason) != "first" {
 		l.t.Errorf("stopping twice: %s, then %q", aws.ToString(first.Task.LastStatus), aws.ToString(again.Task.StoppedReason))
+	}
+}
+
+// ignoresWrongReports lets an agent say what cannot be of its task.
+func (l *longshore) ignoresWrongReports() {
+	ctx := context.Background()
+	const cluster = "reports"
+	l.fleet(cluster)
+	m := l.machine(cluster, "us-east-1a", 4096, 4096, nil)
+	m.mute.Store(true)
+	l.defineOne("reported", 10, 16)
+	task := l.runTasks(&ecs.RunTaskInput{Cluster: aws.String(cluster), TaskDefinition: aws.String("reported")})[0]
+	report := func(status string, containers ...types.ContainerStateChange) error {
+		_, err := l.ecs().SubmitTaskStateChange(ctx, &ecs.SubmitTaskStateChangeInput{Cluster: aws.String(cluster), Task: task.TaskArn,
+			Status: &status, Reason: aws.String(strings.Repeat("r", 5000)), Containers: containers})
+		return err
+	}
+	described := func() types.Task {
+		l.t.Helper()
+		out, err := l.ecs().DescribeTasks(ctx, &ecs.DescribeTasksInput{Cluster: aws.String(cluster), Tasks: []string{*task.TaskArn}})
+		if err != nil || len(out.Tasks) != 1 {
+			l.t.Fatalf("%+v %v", out, err)
+		}
+		return out.Tasks[0]
+	}
+	main := func(status string, port int32) types.ContainerStateChange {
+		return types.ContainerStateChange{ContainerName: aws.String("main"), Status: &status,
+			NetworkBindings: []types.NetworkBinding{{ContainerPort: aws.Int32(80), HostPort: &port, BindIP: aws.String("0.0.0.0")}}}
+	}
+	// Acknowledged, so that the agent forgets it, and without effect.
+	for _, containers := range [][]types.ContainerStateChange{nil, {main("BOGUS", 80)}, {{ContainerName: aws.String("nobody"), Status: aws.String("BOGUS")}}} {
+		if err := report("BOGUS", containers...); err != nil {
+			l.t.Errorf("a status that is none: %v", err)
+		}
+	}
+	if status := aws.ToString(described().LastStatus); status != "PENDING" {
+		l.t.Errorf("after a bogus report the task is %s", status)
+	}
+	if err := report("STOPPED", main("STOPPED", 8080)); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := report("RUNNING", main("RUNNING", 8080)); err != nil {
+		l.t.Errorf("a late report: %v", err)
+	}
+	if end := described(); aws.ToString(end.LastStatus) != "STOPPED" || len(aws.ToString(end.StoppedReason)) > 1024 {
+		l.t.Errorf("a stopped task is %s again, with a reason of %d bytes", aws.ToString(end.LastStatus), len(aws.ToString(end.StoppedReason)))
+	}
+	if cpu := m.remaining("CPU"); cpu != 4096 {
+		l.t.Errorf("a stopped task keeps %d CPU units", 4096-cpu)
 	}
 }

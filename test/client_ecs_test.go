@@ -31,7 +31,7 @@ func TestFleetThroughTheAPI(t *testing.T) {
 	for name, test := range map[string]func(*longshore){
 		"placement": (*longshore).placesTasks, "tokens": (*longshore).runsOncePerToken, "lists": (*longshore).listsTasks,
 		"revisions": (*longshore).keepsRevisions, "instances": (*longshore).retiresInstances, "races": (*longshore).sharesTheLastMegabyte,
-		"tags": (*longshore).tagsTasks,
+		"tags": (*longshore).tagsTasks, "reports": (*longshore).ignoresWrongReports,
 	} {
 		t.Run(name, func(t *testing.T) { test(l.within(t)) })
 	}

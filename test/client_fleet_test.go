@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,7 +23,7 @@ type machine struct {
 	l       *longshore
 	cluster string
 	arn     string
-	mute    bool // acknowledges tasks, and never says that they run
+	mute    atomic.Bool // acknowledges tasks, and never says that they run
 
 	mu   sync.Mutex
 	seen map[string]string // task ARN → last status submitted
@@ -130,7 +131,7 @@ func (m *machine) session(ctx context.Context, client *acs.Client) {
 			_ = client.Send(ctx, acs.TypeHeartbeatAck, acs.HeartbeatAck{MessageID: payload.MessageID})
 		case acs.TypePayload, acs.TypeManifest:
 			_ = client.Send(ctx, acs.TypeAck, acs.Ack{Cluster: payload.ClusterARN, ContainerInstance: payload.ContainerInstanceARN, MessageID: payload.MessageID})
-			if frame.Type == acs.TypePayload && !m.mute {
+			if frame.Type == acs.TypePayload && !m.mute.Load() {
 				m.submit(ctx, payload.Tasks)
 			}
 		}
