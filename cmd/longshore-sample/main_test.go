@@ -205,7 +205,12 @@ func TestServer(t *testing.T) {
 		t.Errorf("log line %q", l)
 	}
 
-	// A request in flight is finished after SIGTERM, and the exit code is 0.
+	// A request in flight is finished after SIGTERM, and the exit code is 0. It has a
+	// connection of its own, so that its acceptance can be seen.
+	withIdle := sockets(cmd.Process.Pid)
+	http.DefaultClient.CloseIdleConnections()
+	waitForSockets(t, cmd.Process.Pid, func(n int) bool { return n < withIdle })
+	without := sockets(cmd.Process.Pid)
 	answered := make(chan string, 1)
 	go func() {
 		resp, err := http.Get(url + "/slow?wait=0.5")
@@ -216,7 +221,7 @@ func TestServer(t *testing.T) {
 		defer resp.Body.Close()
 		answered <- resp.Status
 	}()
-	waitForConnection(t, cmd.Process.Pid)
+	waitForSockets(t, cmd.Process.Pid, func(n int) bool { return n > without })
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -228,25 +233,30 @@ func TestServer(t *testing.T) {
 	}
 }
 
-// waitForConnection waits until the server has accepted a connection.
-func waitForConnection(t *testing.T, pid int) {
+// sockets counts a process's sockets.
+func sockets(pid int) int {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	n := 0
+	for _, fd := range fds {
+		if to, _ := os.Readlink(fd); strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n
+}
+
+// waitForSockets waits until the number of a process's sockets is right.
+func waitForSockets(t *testing.T, pid int, right func(n int) bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for range 5000 {
-		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-		sockets := 0
-		for _, fd := range fds {
-			if to, _ := os.Readlink(fd); strings.HasPrefix(to, "socket:") {
-				sockets++
-			}
-		}
-		if sockets >= 2 { // the listener and a connection
+		if right(sockets(pid)) {
 			return
 		}
 		<-tick.C
 	}
-	t.Fatal("no connection was accepted")
+	t.Fatalf("the process still has %d sockets", sockets(pid))
 }
 
 // TestReapsAsInit runs the program as PID 1 of a namespace: orphans must not stay.
