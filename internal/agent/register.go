@@ -81,7 +81,9 @@ func architecture() string {
 }
 
 // registerUntilDone registers, for as long as the control plane can't be reached
-// or asks for patience. A refusal is final.
+// or asks for patience. A refusal is final, unless it is of the instance that the
+// node was: deregistered, in another cluster, or of a control plane that began
+// anew. Then the node becomes a new one.
 func (a *Agent) registerUntilDone(ctx context.Context) error {
 	retry := newBackoff(time.Minute)
 	for {
@@ -91,6 +93,10 @@ func (a *Agent) registerUntilDone(ctx context.Context) error {
 		}
 		var api smithy.APIError
 		if errors.As(err, &api) && api.ErrorFault() == smithy.FaultClient && !strings.Contains(api.ErrorCode(), "Throttl") {
+			if former := a.forgetInstance(); former != "" {
+				a.log.Warn("the container instance that this node was cannot be taken up again; registering as a new one", "instance", former, "error", err)
+				continue
+			}
 			return fmt.Errorf("the control plane refused to register this node: %w", err)
 		}
 		a.log.Warn("the node could not register yet; trying again", "error", err)
@@ -98,6 +104,14 @@ func (a *Agent) registerUntilDone(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// forgetInstance makes the next registration that of a new instance.
+func (a *Agent) forgetInstance() (former string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	former, a.registered.ContainerInstanceARN = a.registered.ContainerInstanceARN, ""
+	return former
 }
 
 func (a *Agent) register(ctx context.Context) error {

@@ -35,11 +35,9 @@ func (a *Agent) runSession(ctx context.Context, name string, once func(context.C
 		}
 		var refused *acs.RefusedError
 		if errors.As(err, &refused) && refused.Code == acs.RejectInactiveInstance {
-			a.log.Error("the control plane has deregistered this node; its tasks will not be managed until it registers again", "error", err)
-			if err := a.register(ctx); err != nil {
-				a.log.Error("the node could not register again", "error", err)
-				retry = &backoff{wait: inactiveBackoff, limit: inactiveBackoff}
-			}
+			// To register again at once would undo what the operator did.
+			a.log.Error("the control plane has deregistered this node; its tasks are not managed until it is started again", "session", name, "error", err)
+			retry = &backoff{wait: inactiveBackoff, limit: inactiveBackoff}
 		}
 		if a.now().Sub(opened) > time.Minute {
 			retry = newBackoff(sessionBackoff)
