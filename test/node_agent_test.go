@@ -149,6 +149,19 @@ func TestNodeOfItsOwn(t *testing.T) {
 		t.Fatalf("the agent ended with %v:\n%s", err, agent.output.String())
 	}
 	connected(false)
+
+	former := l.instances()
+	if _, err := l.ecs().DeregisterContainerInstance(context.Background(), &ecs.DeregisterContainerInstanceInput{ContainerInstance: &former[0]}); err != nil {
+		t.Fatal(err)
+	}
+	agent = spawn(t, []string{"AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY="}, args...)
+	connected(true)
+	if now := l.instances(); now[0] == former[0] {
+		t.Errorf("the deregistered node came back as the same instance %s", now[0])
+	}
+	if err := agent.end(syscall.SIGINT); err != nil {
+		t.Fatalf("the agent ended with %v:\n%s", err, agent.output.String())
+	}
 	if raw, err := exec.Command("grep", "-r", "-l", secret, data).Output(); err == nil {
 		t.Errorf("the root user's secret is in %s", raw)
 	}

@@ -60,7 +60,7 @@ func healthCheckOf(c *acs.Container) *healthCheck {
 // checkHealth runs the check every interval until ctx ends with the container.
 // Failures within the start period do not count.
 func (w *worker) checkHealth(ctx context.Context, i int, id string, check *healthCheck) {
-	started := w.now()
+	started := w.snapshot().Containers[i].StartedAt // an agent's restart does not begin the start period anew
 	ticker := time.NewTicker(check.interval)
 	defer ticker.Stop()
 	failures := 0
