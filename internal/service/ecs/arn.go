@@ -30,7 +30,7 @@ func arnOf(s store.Scope, kind string, parts ...string) string {
 }
 
 func serviceARN(s store.Scope, service, resource string) string {
-	return fmt.Sprintf("arn:%s:%s:%s:%s:%s", partition(s.Region), service, s.Region, s.Account, resource)
+	return "arn:" + partition(s.Region) + ":" + service + ":" + s.Region + ":" + s.Account + ":" + resource
 }
 
 func clusterARN(s store.Scope, cluster string) string { return arnOf(s, "cluster", cluster) }
