@@ -373,13 +373,15 @@ func (l *longshore) metadataURI(task string) string {
 	return ""
 }
 
-// inside fetches a URL from within a task's network.
+// inside fetches a URL from within a task's network. In host mode 169.254.170.2
+// may belong to another node of the machine, which may be away for a moment.
 func (l *longshore) inside(task, url string) string {
 	l.t.Helper()
-	out, err := l.curlInside(task, "--fail", url).Output()
-	if err != nil {
-		l.t.Fatalf("GET %s inside the task: %v", url, err)
-	}
+	var out []byte
+	l.eventually("GET "+url+" inside the task works", func() (err error) {
+		out, err = l.curlInside(task, "--fail", url).Output()
+		return err
+	})
 	return string(out)
 }
 
