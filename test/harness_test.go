@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -21,8 +19,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
-
-	"longshore.dev/longshore/internal/leakcheck"
 )
 
 const (
@@ -73,12 +69,8 @@ func up(t *testing.T, flags ...string) *longshore {
 	needRoot(t)
 	l := &longshore{t: t, binary: binary(t), data: t.TempDir(), listen: freeAddress(t), flags: flags}
 	l.endpoint = "http://" + l.listen
-	sum := sha256.Sum256([]byte(l.data))
-	name := hex.EncodeToString(sum[:4])
-	l.name = name
-	leakcheck.Check(t, leakcheck.Scope{
-		Node: name, Paths: []string{"/run/longshore/" + name}, LinkPrefix: "ls" + name, TablePrefix: "longshore-" + name,
-	})
+	l.name = nodeName(l.data)
+	checkLeaks(t, l.data)
 	l.start()
 	t.Cleanup(l.end)
 	return l

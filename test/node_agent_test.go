@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base32"
 	"encoding/hex"
 	"fmt"
 	"net/http"
@@ -67,12 +68,17 @@ func nodeName(data string) string {
 	return hex.EncodeToString(sum[:4])
 }
 
+// checkLeaks compares the machine at the test's end with now, as far as the node
+// of a data directory goes.
 func checkLeaks(t *testing.T, data string) {
 	t.Helper()
 	name := nodeName(data)
+	sum := sha256.Sum256([]byte(name))
+	hash := strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:6] // in the names of what its network makes
 	leakcheck.Check(t, leakcheck.Scope{
-		Node: name, Paths: []string{"/run/longshore/" + name}, LinkPrefix: "ls" + name, TablePrefix: "longshore-" + name,
+		Node: name, Paths: []string{"/run/longshore/" + name}, LinkPrefix: "lb" + hash, TablePrefix: "longshore-" + hash,
 	})
+	leakcheck.Check(t, leakcheck.Scope{LinkPrefix: "lv" + hash})
 }
 
 // TestNodeOfItsOwn runs server and agent as two processes: the node joins with
