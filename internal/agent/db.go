@@ -28,7 +28,10 @@ type identity struct {
 
 // db keeps the node's records on disk. Writers that come together share one
 // fsync.
-type db struct{ bolt *bbolt.DB }
+type db struct {
+	bolt      *bbolt.DB
+	committer *committer
+}
 
 // openDB opens dir/agent.db. Another agent that holds it is an error.
 func openDB(dir string) (*db, error) {
@@ -40,7 +43,6 @@ func openDB(dir string) (*db, error) {
 		}
 		return nil, fmt.Errorf("open the agent's records %s: %w", path, err)
 	}
-	b.MaxBatchDelay = time.Millisecond
 	err = b.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketTasks, bucketNode} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -52,21 +54,24 @@ func openDB(dir string) (*db, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare the agent's records %s: %w", path, err), b.Close())
 	}
-	return &db{bolt: b}, nil
+	return &db{b, newCommitter(b)}, nil
 }
 
-func (d *db) close() error { return d.bolt.Close() }
+func (d *db) close() error {
+	d.committer.close()
+	return d.bolt.Close()
+}
 
 func (d *db) putTask(r *record) error {
 	raw, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode task %s: %w", r.ID, err)
 	}
-	return d.bolt.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(bucketTasks).Put([]byte(r.ID), raw) })
+	return d.committer.commit(func(tx *bbolt.Tx) error { return tx.Bucket(bucketTasks).Put([]byte(r.ID), raw) })
 }
 
 func (d *db) deleteTask(id string) error {
-	return d.bolt.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(bucketTasks).Delete([]byte(id)) })
+	return d.committer.commit(func(tx *bbolt.Tx) error { return tx.Bucket(bucketTasks).Delete([]byte(id)) })
 }
 
 // tasks returns every record.
@@ -102,7 +107,7 @@ func (d *db) putIdentity(id identity) error {
 	if err != nil {
 		return err
 	}
-	return d.bolt.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketNode).Put(keyIdentity, raw) })
+	return d.committer.commit(func(tx *bbolt.Tx) error { return tx.Bucket(bucketNode).Put(keyIdentity, raw) })
 }
 
 // ensureDir makes a directory that only the node's user may enter.
