@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -69,17 +70,41 @@ func NewWriter(dir string, output runtime.Output, now func() time.Time) (*Writer
 }
 
 // Copy spools what r delivers until it ends. An error of r is its end.
+//
+// What is read at once is cut at line ends, so that every line begins with a chunk,
+// or within one of whole lines: who reads on from a cursor at which no line was
+// unfinished begins with a line.
 func (w *Writer) Copy(stream runtime.Stream, r io.Reader) {
 	buf := make([]byte, headerSize+MaxData)
+	midLine := false
 	for {
 		n, err := r.Read(buf[headerSize:])
-		if n > 0 && !w.add(buf[:headerSize+n], stream) {
-			return
+		for at := headerSize; at < headerSize+n; {
+			size := cut(buf[at:headerSize+n], midLine)
+			midLine = buf[at+size-1] != '\n'
+			// The header takes the place of what has been written before.
+			if !w.add(buf[at-headerSize:at+size], stream) {
+				return
+			}
+			at += size
 		}
 		if err != nil {
 			return
 		}
 	}
+}
+
+// cut returns the length of the first piece of data: the rest of a line that was
+// begun before, or whole lines, or the beginning of a line.
+func cut(data []byte, midLine bool) int {
+	end := bytes.LastIndexByte(data, '\n')
+	if midLine {
+		end = bytes.IndexByte(data, '\n')
+	}
+	if end < 0 {
+		return len(data)
+	}
+	return end + 1
 }
 
 // Drain tells that the container is gone: from now on nothing waits for
