@@ -96,6 +96,10 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.db.Start(ctx); err != nil {
 		return err
 	}
+	// No agent is connected to a server that starts, whatever the last one wrote.
+	if err := s.ecs.ResetConnectivity(ctx); err != nil {
+		return err
+	}
 	return s.ensureAccess(ctx, sealer)
 }
 
