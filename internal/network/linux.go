@@ -282,9 +282,10 @@ func (l *Linux) begin(ctx context.Context) (end func(), err error) {
 // They and the host reach it, other hosts and other nodes' sandboxes do not.
 //
 // In host mode nothing tells one node's tasks from another's: of several nodes on a
-// machine the one that came first answers 169.254.170.2, and the next takes over
-// when Destroy removes it. A host-mode task of another node meets a server that
-// does not know its id. (Its agent can hand it this address instead.)
+// machine one answers 169.254.170.2, the first whose server was there when the
+// others started, and the next takes over when Destroy removes it. A host-mode task
+// of another node meets a server that does not know its id, and has to pass the
+// request on.
 func (l *Linux) MetadataListenAddr() netip.AddrPort { return l.metadata }
 
 // Sandboxes returns the sandboxes that are ready, and those whose removal was

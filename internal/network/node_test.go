@@ -214,11 +214,11 @@ func TestTwoNodesOnOneMachine(t *testing.T) {
 	optsA, optsB := testOptions(t, "a"), testOptions(t, "b")
 	a, err := New(optsA)
 	must(t, err)
+	listen(t, "host", "tcp", a.MetadataListenAddr().String(), "metadata-a")
 	b := startNode(t, optsB)
 	if a.pool.subnet.Overlaps(b.pool.subnet) || a.MetadataListenAddr() == b.MetadataListenAddr() {
 		t.Fatalf("subnets %s, %s; metadata %s, %s", a.pool.subnet, b.pool.subnet, a.MetadataListenAddr(), b.MetadataListenAddr())
 	}
-	listen(t, "host", "tcp", a.MetadataListenAddr().String(), "metadata-a")
 	listen(t, "host", "tcp", b.MetadataListenAddr().String(), "metadata-b")
 	req := Request{ID: "web", Mode: ModeBridge, Ports: []PortMapping{{Protocol: "tcp", ContainerPort: 80}, {Protocol: "tcp", ContainerPort: 81, HostPort: 8080}}}
 	sa := setup(t, a, req)
@@ -250,6 +250,24 @@ func TestTwoNodesOnOneMachine(t *testing.T) {
 	destroy(t, a)
 	wantAnswer(t, "host", "tcp", "169.254.170.2:80", "metadata-b 169.254.170.2")
 	wantAnswer(t, sb.NetNS, "tcp", "169.254.170.2:80", "metadata-b "+sb.Address.Addr().String())
+}
+
+// TestHostModeIsNotLeftToADeadNode: a killed node leaves its table, and no server
+// behind it.
+func TestHostModeIsNotLeftToADeadNode(t *testing.T) {
+	newHost(t)
+	dead, err := New(testOptions(t, "dead"))
+	must(t, err)
+	must(t, dead.Close()) // as a kill does, it leaves the table
+	b := startNode(t, testOptions(t, "b"))
+	listen(t, "host", "tcp", b.MetadataListenAddr().String(), "metadata-b")
+	wantAnswer(t, "host", "tcp", "169.254.170.2:80", "metadata-b 169.254.170.2")
+	third := startNode(t, testOptions(t, "third"))
+	listen(t, "host", "tcp", third.MetadataListenAddr().String(), "metadata-third")
+	got, err := ask(t, "host", "tcp", "169.254.170.2:80", reachTimeout)
+	if err != nil || !strings.HasPrefix(got, "metadata-") {
+		t.Errorf("after a third node's start host mode is left with %q, %v", got, err)
+	}
 }
 
 func TestNodesStartingTogetherChooseDifferentSubnets(t *testing.T) {

@@ -3,9 +3,11 @@ package network
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -176,29 +178,80 @@ func (s *ruleset) flush() error {
 }
 
 // Places that chainHost can have: before the mapped ports' chain, after tracking.
+// The first node takes the middle one, so that there is room before it.
 const (
-	firstPlace nftables.ChainPriority = -199
-	lastPlace  nftables.ChainPriority = -101
+	foremostPlace nftables.ChainPriority = -199
+	middlePlace   nftables.ChainPriority = -150
+	lastPlace     nftables.ChainPriority = -101
 )
 
-// choosePlace keeps the place that the table has, or goes behind the other nodes.
+// choosePlace keeps the place that the table has, or goes behind the other nodes;
+// but never behind one whose server is gone: a node that was killed leaves its table.
 func (s *ruleset) choosePlace() error {
 	chains, err := s.conn.ListChainsOfTableFamily(nftables.TableFamilyIPv4)
 	if err != nil {
 		return fmt.Errorf("network: nftables: %w", missing(err, "nftables (CONFIG_NF_TABLES)"))
 	}
-	s.place = firstPlace
+	s.place = middlePlace
+	limit := lastPlace
 	for _, c := range chains {
-		if c.Name != chainHost || c.Priority == nil || !strings.HasPrefix(c.Table.Name, tablePrefix) {
+		if c.Name != chainHost || c.Priority == nil || !strings.HasPrefix(c.Table.Name, tablePrefix) || c.Table.Name == s.table.Name {
 			continue
 		}
-		if c.Table.Name == s.table.Name {
-			s.place = *c.Priority
-			return nil
+		if s.silent(c) {
+			limit = min(limit, max(*c.Priority-1, foremostPlace))
+		} else {
+			s.place = max(s.place, *c.Priority+1)
 		}
-		s.place = min(max(s.place, *c.Priority+1), lastPlace)
 	}
+	for _, c := range chains {
+		if c.Name == chainHost && c.Table.Name == s.table.Name && c.Priority != nil {
+			s.place = *c.Priority
+		}
+	}
+	s.place = min(s.place, limit)
 	return nil
+}
+
+// silent tells whether nobody answers where another node's chain sends requests
+// for metadata. A node that has only just begun is taken for silent too: then this
+// one comes first, which is as good.
+func (s *ruleset) silent(c *nftables.Chain) bool {
+	rules, err := s.conn.GetRules(c.Table, c)
+	if err != nil {
+		return false
+	}
+	for _, r := range rules {
+		server, ok := destination(r)
+		if !ok {
+			continue
+		}
+		conn, err := net.DialTimeout("tcp4", server.String(), silentAfter)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return errors.Is(err, unix.ECONNREFUSED)
+	}
+	return false
+}
+
+// silentAfter is how long another node's server may take to accept a connection.
+const silentAfter = 200 * time.Millisecond
+
+// destination reads back what dnatTo wrote.
+func destination(r *nftables.Rule) (netip.AddrPort, bool) {
+	var addr netip.Addr
+	var port uint16
+	for _, e := range r.Exprs {
+		switch imm, ok := e.(*expr.Immediate); {
+		case !ok:
+		case imm.Register == reg1 && len(imm.Data) == 4:
+			addr = netip.AddrFrom4([4]byte(imm.Data))
+		case imm.Register == regSecond && len(imm.Data) >= 2:
+			port = binaryutil.BigEndian.Uint16(imm.Data[:2])
+		}
+	}
+	return netip.AddrPortFrom(addr, port), addr.IsValid() && port != 0
 }
 
 // build makes the table what it must be for the given sandboxes, in one
