@@ -167,6 +167,9 @@ func (s *Local) open() error {
 		return err
 	}
 	// From here on the directory is ours: the lock on metadata.db says so.
+	if err := clearProbes(s.path("layers")); err != nil {
+		return err
+	}
 	if err := overlayutils.Supported(s.path("layers")); err != nil {
 		return fmt.Errorf("open image store: overlayfs does not work in %s (it cannot lie on another overlay, nor on NFS; choose a data directory on a local disk): %w", s.opts.Root, err)
 	}
