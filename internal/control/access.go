@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"longshore.dev/longshore/internal/atomicfile"
 	"longshore.dev/longshore/internal/seal"
 )
 
@@ -33,10 +34,7 @@ func writeAccess(dataDir string, sealer *seal.Sealer, a Access) error {
 	if err != nil {
 		return fmt.Errorf("seal the access file: %w", err)
 	}
-	if err := writeFile(accessPath(dataDir), sealed); err != nil {
-		return fmt.Errorf("write the access file: %w", err)
-	}
-	return nil
+	return atomicfile.Write(accessPath(dataDir), sealed)
 }
 
 // ReadAccess opens what the server of a data directory last wrote.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"longshore.dev/longshore/internal/atomicfile"
 	"longshore.dev/longshore/internal/seal"
 )
 
@@ -57,15 +58,7 @@ func SaveCredentials(dataDir string, key Credentials) error {
 	if err != nil {
 		return fmt.Errorf("seal the node's credentials: %w", err)
 	}
-	path := credentialsPath(dataDir)
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, sealed, 0o600); err != nil {
-		return fmt.Errorf("write the node's credentials: %w", err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write the node's credentials: %w", err)
-	}
-	return nil
+	return atomicfile.Write(credentialsPath(dataDir), sealed)
 }
 
 func credentialsPath(dataDir string) string {

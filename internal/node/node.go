@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"longshore.dev/longshore/internal/agent"
+	"longshore.dev/longshore/internal/atomicfile"
 	"longshore.dev/longshore/internal/image"
 	"longshore.dev/longshore/internal/network"
 	"longshore.dev/longshore/internal/runtime/native"
@@ -74,10 +75,7 @@ func LocalID(dataDir string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", fmt.Errorf("make the node's directory: %w", err)
 	}
-	if err := os.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
-		return "", fmt.Errorf("write the node's id: %w", err)
-	}
-	return id, nil
+	return id, atomicfile.Write(path, []byte(id+"\n"))
 }
 
 // nameOf is the name that everything of the node on this machine carries (links,
