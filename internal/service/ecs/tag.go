@@ -121,15 +121,10 @@ func (s *Service) taggable(r store.Reader, sc store.Scope, arn string) (taggable
 }
 
 func (s *Service) taggableCluster(r store.Reader, sc store.Scope, name string) (taggable, error) {
-	c, err := s.cluster(r, sc, &name)
-	if err != nil {
+	if _, err := s.cluster(r, sc, &name); err != nil {
 		return taggable{}, err
 	}
-	return taggable{c.Tags, func(tx *store.Tx, tags []types.Tag) {
-		c := s.clusters.Clone(c)
-		c.Tags = tags
-		s.clusters.Put(tx, sc, name, c)
-	}}, nil
+	return taggableIn(s.clusters, r, sc, name, func(c *Cluster) *[]types.Tag { return &c.Tags })
 }
 
 func (s *Service) taggableDefinition(r store.Reader, sc store.Scope, name string) (taggable, error) {
@@ -137,38 +132,26 @@ func (s *Service) taggableDefinition(r store.Reader, sc store.Scope, name string
 	if err != nil || revision == 0 {
 		return taggable{}, errInvalidParameter("Invalid identifier: %s. Specify a task definition with its revision.", clip(name))
 	}
-	id := definitionID(family, revision)
-	d, ok := s.definitions.Get(r, sc, id)
-	if !ok {
-		return taggable{}, errResourceNotFound()
-	}
-	return taggable{d.Tags, func(tx *store.Tx, tags []types.Tag) {
-		d := s.definitions.Clone(d)
-		d.Tags = tags
-		s.definitions.Put(tx, sc, id, d)
-	}}, nil
+	return taggableIn(s.definitions, r, sc, definitionID(family, revision), func(d *TaskDefinition) *[]types.Tag { return &d.Tags })
 }
 
 func (s *Service) taggableTask(r store.Reader, sc store.Scope, key string) (taggable, error) {
-	t, ok := s.tasks.Get(r, sc, key)
-	if !ok {
-		return taggable{}, errResourceNotFound()
-	}
-	return taggable{t.Tags, func(tx *store.Tx, tags []types.Tag) {
-		t := s.tasks.Clone(t)
-		t.Tags = tags
-		s.tasks.Put(tx, sc, key, t)
-	}}, nil
+	return taggableIn(s.tasks, r, sc, key, func(t *Task) *[]types.Tag { return &t.Tags })
 }
 
 func (s *Service) taggableInstance(r store.Reader, sc store.Scope, key string) (taggable, error) {
-	ci, ok := s.instances.Get(r, sc, key)
+	return taggableIn(s.instances, r, sc, key, func(ci *ContainerInstance) *[]types.Tag { return &ci.Tags })
+}
+
+// taggableIn finds a record of a table; tags is where it keeps them.
+func taggableIn[T any](table *store.Table[T], r store.Reader, sc store.Scope, id string, tags func(*T) *[]types.Tag) (taggable, error) {
+	old, ok := table.Get(r, sc, id)
 	if !ok {
 		return taggable{}, errResourceNotFound()
 	}
-	return taggable{ci.Tags, func(tx *store.Tx, tags []types.Tag) {
-		ci := s.instances.Clone(ci)
-		ci.Tags = tags
-		s.instances.Put(tx, sc, key, ci)
+	return taggable{*tags(old), func(tx *store.Tx, changed []types.Tag) {
+		v := table.Clone(old)
+		*tags(v) = changed
+		table.Put(tx, sc, id, v)
 	}}, nil
 }
