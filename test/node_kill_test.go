@@ -115,12 +115,13 @@ func (c *campaign) running() []string {
 }
 
 // TestNodeSurvivesKills kills server and node at random moments, then compares
-// what DescribeTasks says, what runs, and what the user did.
+// what DescribeTasks says, what runs, and what the user did. Kills at chosen moments
+// are TestKillsAtEveryStage's.
 func TestNodeSurvivesKills(t *testing.T) {
 	l := up(t, "--no-sample")
-	kills, limit := 50, 50*time.Second
-	if os.Getenv("LONGSHORE_SOAK") != "" {
-		kills, limit = 1000, 20*time.Minute
+	kills, limit := 10, 20*time.Second
+	if soaking() {
+		kills, limit = 500, 20*time.Minute
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

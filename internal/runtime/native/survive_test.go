@@ -205,6 +205,25 @@ func TestShimKilledMeansLost(t *testing.T) {
 	}
 }
 
+// TestInitKilledBeforeItsStart: the start finds no init, and the exit tells why.
+func TestInitKilledBeforeItsStart(t *testing.T) {
+	n := newNode(t)
+	for i := range 5 {
+		spec := n.spec(fmt.Sprint("a", i), "ignore")
+		n.must(n.Create(n.ctx, spec))
+		n.deleteLater(spec.ID)
+		status, err := n.Status(n.ctx, spec.ID)
+		n.must(err)
+		n.must(unix.Kill(status.PID, unix.SIGKILL))
+		if err := n.Start(n.ctx, spec.ID); err != nil {
+			t.Errorf("start: %v", err)
+		}
+		if exit, err := n.Wait(n.ctx, spec.ID); err != nil || exit.Code != 137 || exit.Lost {
+			t.Errorf("exit %+v, %v", exit, err)
+		}
+	}
+}
+
 func TestShimAndCallerKilled(t *testing.T) {
 	m := newMachine(t)
 	startAndDie(t, m, m.spec("a", "ignore"))

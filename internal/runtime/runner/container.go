@@ -30,6 +30,9 @@ const (
 	// the container's exit.
 	outputGrace = 2 * time.Second
 	killTimeout = 20 * time.Second
+	// exitNotice is how long the end of an init that would not start may take to be
+	// noticed.
+	exitNotice = time.Second
 )
 
 // container is one container of this shim.
@@ -237,10 +240,11 @@ func (c *container) start() error {
 		return nil
 	}
 	if err := c.libc.Exec(); err != nil {
+		// An init that was killed says so in its exit, which may be about to be recorded.
 		select {
 		case <-c.exited:
 			return nil
-		default:
+		case <-time.After(exitNotice):
 			return fmt.Errorf("start container %s: %w", c.spec.ID, err)
 		}
 	}
