@@ -28,6 +28,9 @@ type plane struct {
 	closed  []Session
 	health  []*PublishHealth
 	metrics []*PublishMetrics
+	status  []*PublishInstanceStatus
+	unfit   []string
+	number  int64 // of the latest session
 	refuse  error
 }
 
@@ -44,13 +47,31 @@ func (p *plane) set(tasks ...Assignment) {
 	}
 }
 
-func (p *plane) Opened(_ context.Context, s Session) error {
+func (p *plane) Admit(context.Context, Session) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.refuse != nil {
-		return p.refuse
-	}
+	return p.refuse
+}
+
+func (p *plane) Opened(_ context.Context, s Session) (Opening, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.opened = append(p.opened, s)
+	p.number += SessionNumbers
+	return Opening{ClusterARN: "cluster/c", Sequence: p.number}, p.refuse
+}
+
+func (p *plane) Unfit(_ context.Context, _ Session, arn string, _ error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unfit = append(p.unfit, arn)
+	return nil
+}
+
+func (p *plane) InstanceStatus(_ context.Context, _ Session, i *PublishInstanceStatus) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.status = append(p.status, i)
 	return nil
 }
 
@@ -120,7 +141,7 @@ func start(t *testing.T) (*plane, string) {
 	t.Helper()
 	p := &plane{wakes: map[int]func(){}}
 	var n atomic.Int64
-	s := NewServer(p, authenticate, time.Now, func() string { return fmt.Sprint("m", n.Add(1)) }, slog.New(slog.DiscardHandler))
+	s := NewServer(p, authenticate, func() string { return fmt.Sprint("m", n.Add(1)) }, slog.New(slog.DiscardHandler))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /acs/ws", s.ServeACS)
 	mux.HandleFunc("GET /tcs/ws", s.ServeTCS)
@@ -279,15 +300,5 @@ func TestSignedFramesSurviveBodiesWithBlankLines(t *testing.T) {
 	}
 	if _, _, err := SplitSignedFrame([]byte("{}")); err == nil {
 		t.Fatal("a frame without headers was taken")
-	}
-}
-
-func TestSequenceGrowsWhenTheClockStandsStill(t *testing.T) {
-	at := time.Unix(1000, 0)
-	s := sequence{now: func() time.Time { return at }}
-	first, second := s.next(), s.next()
-	at = at.Add(-time.Hour)
-	if third := s.next(); second <= first || third <= second {
-		t.Fatalf("sequence %d, %d, %d does not grow", first, second, third)
 	}
 }

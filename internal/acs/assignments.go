@@ -3,7 +3,6 @@ package acs
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/coder/websocket"
@@ -16,7 +15,11 @@ import (
 type assignmentSession struct {
 	server  *Server
 	session Session
+	cluster string // ARN
 	conn    *websocket.Conn
+
+	// sequence is the last number used, of those up to lastNumber.
+	sequence, lastNumber int64
 
 	sent     map[string]*sending // by task ARN
 	unacked  map[string]*sending // by message id
@@ -32,14 +35,25 @@ type sending struct {
 	acked   bool
 }
 
-func newAssignmentSession(s *Server, session Session, conn *websocket.Conn) *assignmentSession {
+func newAssignmentSession(s *Server, session Session, opening Opening, conn *websocket.Conn) *assignmentSession {
 	return &assignmentSession{
-		server: s, session: session, conn: conn,
+		server: s, session: session, cluster: opening.ClusterARN, conn: conn,
+		sequence: opening.Sequence, lastNumber: opening.Sequence + SessionNumbers,
 		sent: map[string]*sending{}, unacked: map[string]*sending{}, manifest: map[string]bool{},
 	}
 }
 
-func (a *assignmentSession) run(ctx context.Context) error {
+// next returns the next number of the counter that payloads and manifests share.
+// Agents keep its maximum on their disks, and heed no manifest below it.
+func (a *assignmentSession) next() (int64, error) {
+	if a.sequence == a.lastNumber {
+		return 0, errExhausted
+	}
+	a.sequence++
+	return a.sequence, nil
+}
+
+func (a *assignmentSession) run(ctx context.Context, reader *frameReader) error {
 	wake := make(chan struct{}, 1)
 	wake <- struct{}{}
 	unsubscribe := a.server.source.Subscribe(a.session, func() {
@@ -49,7 +63,6 @@ func (a *assignmentSession) run(ctx context.Context) error {
 		}
 	})
 	defer unsubscribe()
-	frames, readErr := readFrames(ctx, a.conn)
 	heartbeat := time.NewTicker(heartbeatEvery)
 	defer heartbeat.Stop()
 	resend := time.NewTicker(ackWait / 3)
@@ -59,12 +72,12 @@ func (a *assignmentSession) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case err := <-readErr:
+			return context.Cause(ctx)
+		case err := <-reader.failed:
 			return err
-		case frame := <-frames:
+		case data := <-reader.frames:
 			a.lastSeen = time.Now()
-			again, err := a.receive(ctx, frame)
+			again, err := a.receive(ctx, data)
 			if err != nil {
 				return err
 			}
@@ -73,9 +86,9 @@ func (a *assignmentSession) run(ctx context.Context) error {
 			}
 		case <-heartbeat.C:
 			if time.Since(a.lastSeen) > silenceLimit {
-				return fmt.Errorf("no frame from the agent for %s", silenceLimit)
+				return errSilent
 			}
-			if err := send(ctx, a.conn, TypeHeartbeat, Heartbeat{MessageID: a.server.newID(), Healthy: true}); err != nil {
+			if err := write(ctx, a.conn, TypeHeartbeat, Heartbeat{MessageID: a.server.newID(), Healthy: true}); err != nil {
 				return err
 			}
 			continue
@@ -147,27 +160,35 @@ func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) (bool, 
 	if as.Desired == DesiredRunning {
 		var err error
 		if task, err = as.Render(); err != nil {
-			a.server.log.Error("a task could not be rendered for its agent", "task", as.TaskARN, "error", err)
-			return true, nil
+			a.server.log.Error("a task can't be sent to its agent; it is stopped", "task", as.TaskARN, "error", err)
+			return true, a.server.source.Unfit(ctx, a.session, as.TaskARN, err)
 		}
 	}
 	if prior != nil {
 		delete(a.unacked, prior.message)
 	}
+	number, err := a.next()
+	if err != nil {
+		return false, err
+	}
 	s := &sending{desired: as.Desired, message: a.server.newID(), at: time.Now()}
 	a.sent[as.TaskARN], a.unacked[s.message] = s, s
-	return true, send(ctx, a.conn, TypePayload, Payload{
-		ClusterARN: a.session.Cluster, ContainerInstanceARN: a.session.Instance,
-		MessageID: s.message, SeqNum: a.server.sequence.next(), Tasks: []Task{task},
+	return true, write(ctx, a.conn, TypePayload, Payload{
+		ClusterARN: a.cluster, ContainerInstanceARN: a.session.Instance,
+		MessageID: s.message, SeqNum: number, Tasks: []Task{task},
 	})
 }
 
 // sendManifest lists what should run, so that the agent can ask about what it
 // runs beyond that.
 func (a *assignmentSession) sendManifest(ctx context.Context, assignments []Assignment) error {
+	number, err := a.next()
+	if err != nil {
+		return err
+	}
 	m := Manifest{
-		ClusterARN: a.session.Cluster, ContainerInstanceARN: a.session.Instance,
-		MessageID: a.server.newID(), Timeline: a.server.sequence.next(), Tasks: []ManifestTask{},
+		ClusterARN: a.cluster, ContainerInstanceARN: a.session.Instance,
+		MessageID: a.server.newID(), Timeline: number, Tasks: []ManifestTask{},
 	}
 	for _, as := range assignments {
 		if as.Desired == DesiredRunning {
@@ -175,13 +196,17 @@ func (a *assignmentSession) sendManifest(ctx context.Context, assignments []Assi
 		}
 	}
 	a.manifest[m.MessageID] = true
-	return send(ctx, a.conn, TypeManifest, m)
+	return write(ctx, a.conn, TypeManifest, m)
 }
 
 // receive handles one frame of the agent, and tells whether more can be sent
 // now. Frames that do not parse or that answer nothing are ignored, as agents
 // ignore ours.
-func (a *assignmentSession) receive(ctx context.Context, frame Envelope) (again bool, err error) {
+func (a *assignmentSession) receive(ctx context.Context, data []byte) (again bool, err error) {
+	var frame Envelope
+	if json.Unmarshal(data, &frame) != nil {
+		return false, nil
+	}
 	switch frame.Type {
 	case TypeAck, TypeNack:
 		var ack Ack
@@ -224,30 +249,5 @@ func (a *assignmentSession) verifyStops(ctx context.Context, ask StopVerificatio
 			answer.StopTasks = append(answer.StopTasks, candidate)
 		}
 	}
-	return send(ctx, a.conn, TypeStopVerificationAk, answer)
-}
-
-// readFrames reads until the socket ends; the goroutine ends with it, or with ctx.
-func readFrames(ctx context.Context, conn *websocket.Conn) (<-chan Envelope, <-chan error) {
-	frames, failed := make(chan Envelope), make(chan error, 1)
-	go func() {
-		for {
-			_, data, err := conn.Read(ctx)
-			if err != nil {
-				failed <- err
-				return
-			}
-			var e Envelope
-			if err := json.Unmarshal(data, &e); err != nil || e.Type == "" {
-				continue
-			}
-			select {
-			case frames <- e:
-			case <-ctx.Done():
-				failed <- ctx.Err()
-				return
-			}
-		}
-	}()
-	return frames, failed
+	return write(ctx, a.conn, TypeStopVerificationAk, answer)
 }

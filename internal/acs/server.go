@@ -41,38 +41,20 @@ type Server struct {
 	newID  func() string
 	log    *slog.Logger
 
-	sequence sequence
-
 	mu       sync.Mutex
 	closing  bool
-	sessions map[*websocket.Conn]context.CancelFunc
-	running  sync.WaitGroup
+	sessions map[*liveSession]struct{}
+	// newest is the latest assignments session of each instance.
+	newest  map[instanceKey]*liveSession
+	running sync.WaitGroup
 }
 
-// NewServer returns a server that takes tasks from source. now drives the
-// sequence numbers of payloads and manifests.
-func NewServer(source Source, auth Authenticate, now func() time.Time, newID func() string, log *slog.Logger) *Server {
+// NewServer returns a server that takes tasks from source.
+func NewServer(source Source, auth Authenticate, newID func() string, log *slog.Logger) *Server {
 	return &Server{
 		source: source, auth: auth, newID: newID, log: log,
-		sequence: sequence{now: now},
-		sessions: map[*websocket.Conn]context.CancelFunc{},
+		sessions: map[*liveSession]struct{}{}, newest: map[instanceKey]*liveSession{},
 	}
-}
-
-// sequence is the growing counter that payloads and manifests share. Agents keep
-// its maximum on disk, so it must grow across restarts of the server: it follows
-// the clock in microseconds.
-type sequence struct {
-	now  func() time.Time
-	mu   sync.Mutex
-	last int64
-}
-
-func (s *sequence) next() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.last = max(s.last+1, s.now().UnixMicro())
-	return s.last
 }
 
 // ServeACS handles GET …/ws on the assignments endpoint.
@@ -82,7 +64,7 @@ func (s *Server) ServeACS(w http.ResponseWriter, r *http.Request) {
 		Cluster: q.Get("clusterArn"), Instance: q.Get("containerInstanceArn"),
 		AgentVersion: q.Get("agentVersion"), AgentHash: q.Get("agentHash"),
 		DockerVersion: q.Get("dockerVersion"), SendCredentials: q.Get("sendCredentials") == "true",
-	}, true)
+	}, s.assignments)
 }
 
 // ServeTCS handles GET …/ws on the telemetry endpoint.
@@ -92,79 +74,81 @@ func (s *Server) ServeTCS(w http.ResponseWriter, r *http.Request) {
 		Cluster: q.Get("cluster"), Instance: q.Get("containerInstance"),
 		AgentVersion: q.Get("agentVersion"), AgentHash: q.Get("agentHash"),
 		DockerVersion: q.Get("dockerVersion"),
-	}, false)
+	}, s.telemetry)
 }
 
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, session Session, assignments bool) {
+// serve refuses a handshake as long as it can be told why, and hands over what
+// is admitted. Nothing is changed for who may not come in or does not really ask
+// for a websocket.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, session Session, admitted func(http.ResponseWriter, *http.Request, *liveSession)) {
 	principal, region, err := s.auth(r, nil)
 	if err != nil {
 		reject(w, err)
 		return
 	}
-	session.ID, session.Principal, session.Region = s.newID(), principal, region
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	if assignments {
-		if err := s.source.Opened(ctx, session); err != nil {
-			reject(w, err)
-			return
-		}
-		defer s.source.Closed(context.WithoutCancel(ctx), session)
-	} else if _, err := s.source.Assignments(ctx, session); err != nil {
+	if err := checkUpgrade(r); err != nil {
 		reject(w, err)
 		return
 	}
+	session.ID, session.Principal, session.Region = s.newID(), principal, region
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	if err := s.source.Admit(ctx, session); err != nil {
+		reject(w, err)
+		return
+	}
+	live := &liveSession{Session: session, ctx: ctx, cancel: cancel, opened: make(chan struct{})}
+	if !s.enter(live) {
+		reject(w, errStopping)
+		return
+	}
+	defer s.leave(live)
+	admitted(w, r, live)
+}
+
+// assignments runs an assignments session from its opening to its end.
+func (s *Server) assignments(w http.ResponseWriter, r *http.Request, live *liveSession) {
+	if err := s.supersede(live); err != nil {
+		reject(w, err)
+		return
+	}
+	opening, err := s.source.Opened(live.ctx, live.Session)
+	close(live.opened)
+	if err != nil {
+		reject(w, err)
+		return
+	}
+	defer s.source.Closed(context.WithoutCancel(live.ctx), live.Session)
+	s.converse(w, r, live, func(ctx context.Context, conn *websocket.Conn, frames *frameReader) error {
+		return newAssignmentSession(s, live.Session, opening, conn).run(ctx, frames)
+	})
+}
+
+// telemetry runs a telemetry session.
+func (s *Server) telemetry(w http.ResponseWriter, r *http.Request, live *liveSession) {
+	s.converse(w, r, live, func(ctx context.Context, conn *websocket.Conn, frames *frameReader) error {
+		return (&telemetrySession{server: s, session: live.Session, conn: conn, request: r}).run(ctx, frames)
+	})
+}
+
+// converse accepts the websocket, runs the session, and takes leave of the agent
+// in the way that its end calls for.
+func (s *Server) converse(w http.ResponseWriter, r *http.Request, live *liveSession, run func(context.Context, *websocket.Conn, *frameReader) error) {
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled, InsecureSkipVerify: true})
 	if err != nil {
-		s.log.Info("agent's websocket was not accepted", "instance", session.Instance, "error", err)
+		s.log.Info("agent's websocket was not accepted", "instance", live.Instance, "error", err)
 		return
 	}
 	conn.SetReadLimit(maxFrame)
-	if !s.enter(conn, cancel) {
-		conn.Close(websocket.StatusGoingAway, "server is stopping")
-		return
+	frames := readFrames(conn)
+	err = run(live.ctx, conn, frames)
+	if cause := context.Cause(live.ctx); cause != nil {
+		err = cause
 	}
-	defer s.leave(conn)
-	if assignments {
-		err = newAssignmentSession(s, session, conn).run(ctx)
-	} else {
-		err = (&telemetrySession{server: s, session: session, conn: conn, request: r}).run(ctx)
-	}
-	if errors.Is(err, context.Canceled) {
-		err = nil
-	}
-	s.log.Debug("agent session ended", "instance", session.Instance, "error", err)
-	conn.Close(websocket.StatusNormalClosure, "")
-}
-
-func (s *Server) enter(conn *websocket.Conn, cancel context.CancelFunc) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return false
-	}
-	s.sessions[conn] = cancel
-	s.running.Add(1)
-	return true
-}
-
-func (s *Server) leave(conn *websocket.Conn) {
-	s.mu.Lock()
-	delete(s.sessions, conn)
-	s.mu.Unlock()
-	s.running.Done()
-}
-
-// Close ends every session and waits for them. Agents reconnect at once, to
-// whichever server answers.
-func (s *Server) Close() {
-	s.mu.Lock()
-	s.closing = true
-	for _, cancel := range s.sessions {
-		cancel()
-	}
-	s.mu.Unlock()
-	s.running.Wait()
+	s.log.Debug("agent session ended", "instance", live.Instance, "error", err)
+	live.cancel(err)
+	goodbye(conn, frames, err)
+	<-frames.done
 }
 
 // reject answers a handshake that is refused, in the form that agents parse.
@@ -180,6 +164,9 @@ func reject(w http.ResponseWriter, err error) {
 		if api.ErrorFault() == smithy.FaultServer {
 			status = http.StatusInternalServerError
 		}
+	case errors.Is(err, errStopping), errors.Is(err, errSuperseded):
+		body.Type, body.Message.Message = "ServerException", err.Error()
+		status = http.StatusServiceUnavailable
 	default:
 		body.Type, body.Message.Message = "ServerException", "the session could not be opened"
 		status = http.StatusInternalServerError
@@ -187,6 +174,14 @@ func reject(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body)
+}
+
+// write sends one frame to an agent. One that does not take it in time is given up.
+func write(ctx context.Context, conn *websocket.Conn, kind string, message any) error {
+	if err := send(ctx, conn, kind, message); err != nil {
+		return errors.Join(errConnection, err)
+	}
+	return nil
 }
 
 // send writes one frame within the write timeout.

@@ -13,8 +13,7 @@ var ErrInactiveInstance = errors.New("container instance is not active")
 
 // Session is one agent's websocket, as its handshake described it.
 type Session struct {
-	// ID is unique for each connection; a later connection of the same instance
-	// has a greater Opened sequence and supersedes it.
+	// ID is unique for each connection.
 	ID        string
 	Principal wire.Principal
 	Region    string
@@ -42,13 +41,28 @@ type Assignment struct {
 	Render func() (Task, error)
 }
 
+// Opening is what an assignments session begins with.
+type Opening struct {
+	// ClusterARN of the instance; the session may name the cluster in other ways.
+	ClusterARN string
+	// Sequence is below every number that the session may use, and above all that
+	// earlier sessions of the instance may have used, up to SessionNumbers each.
+	Sequence int64
+}
+
+// SessionNumbers is how many payloads and manifests one session may number.
+const SessionNumbers = 1 << 20
+
 // Source is what the server's sessions need of the control plane. The room that
 // owns tasks implements it.
 type Source interface {
-	// Opened admits a session and marks its instance connected. It returns
+	// Admit tells whether a session may be opened, or go on: nil,
 	// ErrInactiveInstance, or an API error that is sent to the agent. A principal
-	// may open only its own instance.
-	Opened(ctx context.Context, s Session) error
+	// may have sessions of its own instance only.
+	Admit(ctx context.Context, s Session) error
+	// Opened marks the instance of an assignments session connected. Its errors
+	// are Admit's.
+	Opened(ctx context.Context, s Session) (Opening, error)
 	// Closed marks the instance disconnected, unless a newer session was opened.
 	Closed(ctx context.Context, s Session)
 	// Assignments returns what the session's instance must know, oldest first.
@@ -56,8 +70,12 @@ type Source interface {
 	// Subscribe calls wake, which does not block, whenever the assignments of the
 	// session may have changed.
 	Subscribe(s Session, wake func()) (cancel func())
+	// Unfit ends a task that can't be made into a payload; cause says why.
+	Unfit(ctx context.Context, s Session, taskARN string, cause error) error
 	// Health takes what the agent says of its containers' health.
 	Health(ctx context.Context, s Session, h *PublishHealth) error
 	// Metrics takes a page of measurements.
 	Metrics(ctx context.Context, s Session, m *PublishMetrics) error
+	// InstanceStatus takes what the agent says of the instance's own parts.
+	InstanceStatus(ctx context.Context, s Session, i *PublishInstanceStatus) error
 }

@@ -118,6 +118,29 @@ type ContainerHealth struct {
 	StatusMessage string    `json:"statusMessage,omitempty"`
 }
 
+// PublishInstanceStatus carries how the instance itself is.
+type PublishInstanceStatus struct {
+	Metadata  MetricsMetadata  `json:"metadata"`
+	Timestamp Timestamp        `json:"timestamp"`
+	Statuses  []InstanceStatus `json:"statuses"`
+}
+
+// Types and statuses of an instance's parts.
+const (
+	InstanceRuntime          = "ContainerRuntime"
+	InstanceOK               = "OK"
+	InstanceImpaired         = "IMPAIRED"
+	InstanceInsufficientData = "INSUFFICIENT_DATA"
+)
+
+// InstanceStatus is the state of one part of an instance.
+type InstanceStatus struct {
+	Type             string    `json:"type"`
+	Status           string    `json:"status"`
+	LastUpdated      Timestamp `json:"lastUpdated"`
+	LastStatusChange Timestamp `json:"lastStatusChange"`
+}
+
 // TelemetryAck acknowledges a telemetry frame.
 type TelemetryAck struct {
 	Message string `json:"message,omitempty"`

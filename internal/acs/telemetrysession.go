@@ -23,36 +23,35 @@ type telemetrySession struct {
 	request *http.Request
 }
 
-func (t *telemetrySession) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	frames, failed := make(chan []byte), make(chan error, 1)
-	go func() {
-		for {
-			_, data, err := t.conn.Read(ctx)
-			if err != nil {
-				failed <- err
-				return
-			}
-			select {
-			case frames <- data:
-			case <-ctx.Done():
-				failed <- ctx.Err()
-				return
-			}
-		}
-	}()
+func (t *telemetrySession) run(ctx context.Context, reader *frameReader) error {
 	heartbeat := time.NewTicker(heartbeatEvery)
 	defer heartbeat.Stop()
+	lastSeen := time.Now()
+	var answered chan error // of a ping under way
 	for {
 		select {
-		case err := <-failed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case err := <-reader.failed:
 			return err
+		case err := <-answered:
+			if err != nil {
+				return errSilent
+			}
+			answered, lastSeen = nil, time.Now()
 		case <-heartbeat.C:
-			if err := send(ctx, t.conn, TypeHeartbeat, Heartbeat{Healthy: true}); err != nil {
+			if err := t.server.source.Admit(ctx, t.session); err != nil {
 				return err
 			}
-		case data := <-frames:
+			if err := write(ctx, t.conn, TypeHeartbeat, Heartbeat{Healthy: true}); err != nil {
+				return err
+			}
+			// An agent that measures nothing says nothing, and answers pings.
+			if answered == nil && time.Since(lastSeen) > silenceLimit-heartbeatEvery {
+				answered = t.ping(ctx)
+			}
+		case data := <-reader.frames:
+			lastSeen = time.Now()
 			if err := t.receive(ctx, data); err != nil {
 				return err
 			}
@@ -60,10 +59,22 @@ func (t *telemetrySession) run(ctx context.Context) error {
 	}
 }
 
+// ping asks whether the agent is still there; the goroutine ends with the answer
+// or with the time for it.
+func (t *telemetrySession) ping(ctx context.Context) chan error {
+	answered := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, heartbeatEvery-time.Second)
+		defer cancel()
+		answered <- t.conn.Ping(ctx)
+	}()
+	return answered
+}
+
 func (t *telemetrySession) receive(ctx context.Context, data []byte) error {
 	header, body, err := SplitSignedFrame(data)
 	if err != nil {
-		return err
+		return &protocolError{err}
 	}
 	signed := t.request.Clone(ctx)
 	signed.Header = header
@@ -72,45 +83,45 @@ func (t *telemetrySession) receive(ctx context.Context, data []byte) error {
 	}
 	principal, _, err := t.server.auth(signed, body)
 	if err != nil {
-		return fmt.Errorf("telemetry frame: %w", err)
+		return &protocolError{fmt.Errorf("telemetry frame: %w", err)}
 	}
 	if principal.ARN != t.session.Principal.ARN {
-		return errors.New("telemetry frame is signed by another principal than the session")
+		return &protocolError{errors.New("telemetry frame is signed by another principal than the session")}
 	}
 	var frame Envelope
 	if err := json.Unmarshal(body, &frame); err != nil {
-		return fmt.Errorf("telemetry frame: %w", err)
+		return &protocolError{fmt.Errorf("telemetry frame: %w", err)}
 	}
 	return t.handle(ctx, frame)
 }
 
+// handle passes a frame on, and acknowledges it when it has been taken in. Types
+// that are not known are ignored, as agents ignore ours.
 func (t *telemetrySession) handle(ctx context.Context, frame Envelope) error {
-	ack := ""
-	switch frame.Type {
+	var ack string
+	var err error
+	switch source := t.server.source; frame.Type {
 	case TypePublishMetrics:
-		var m PublishMetrics
-		if err := json.Unmarshal(frame.Message, &m); err != nil {
-			return fmt.Errorf("telemetry metrics: %w", err)
-		}
-		if err := t.server.source.Metrics(ctx, t.session, &m); err != nil {
-			return err
-		}
-		ack = TypeAckMetrics
+		ack, err = TypeAckMetrics, taken(ctx, t.session, frame.Message, source.Metrics)
 	case TypePublishHealth:
-		var h PublishHealth
-		if err := json.Unmarshal(frame.Message, &h); err != nil {
-			return fmt.Errorf("telemetry health: %w", err)
-		}
-		if err := t.server.source.Health(ctx, t.session, &h); err != nil {
-			return err
-		}
-		ack = TypeAckHealth
+		ack, err = TypeAckHealth, taken(ctx, t.session, frame.Message, source.Health)
 	case TypePublishInstance:
-		ack = TypeAckInstance
+		ack, err = TypeAckInstance, taken(ctx, t.session, frame.Message, source.InstanceStatus)
 	default:
 		return nil
 	}
-	return send(ctx, t.conn, ack, TelemetryAck{Message: "acknowledged"})
+	if err != nil {
+		return err
+	}
+	return write(ctx, t.conn, ack, TelemetryAck{Message: "acknowledged"})
+}
+
+func taken[M any](ctx context.Context, s Session, raw json.RawMessage, take func(context.Context, Session, *M) error) error {
+	m := new(M)
+	if err := json.Unmarshal(raw, m); err != nil {
+		return &protocolError{fmt.Errorf("telemetry frame: %w", err)}
+	}
+	return take(ctx, s, m)
 }
 
 // SplitSignedFrame takes a telemetry frame apart at the first blank line.

@@ -138,7 +138,7 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 	s.ecs.Register(registry)
 	s.logs.Register(registry)
 	s.api = wire.NewServer(registry)
-	s.sessions = acs.NewServer(s.ecs, s.authenticate, time.Now, newID, s.log)
+	s.sessions = acs.NewServer(s.ecs, s.authenticate, newID, s.log)
 	s.api.HandleInternal("GET /_longshore/acs/ws", http.HandlerFunc(s.sessions.ServeACS))
 	s.api.HandleInternal("GET /_longshore/tcs/ws", http.HandlerFunc(s.sessions.ServeTCS))
 	s.api.HandleInternal("POST "+joinPath, http.HandlerFunc(s.serveJoin))

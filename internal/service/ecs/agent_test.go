@@ -55,7 +55,7 @@ func TestAnAgentIsToldByItsWebsocket(t *testing.T) {
 	r := newRoom(t)
 	sessions := acs.NewServer(r.Service, func(*http.Request, []byte) (wire.Principal, string, error) {
 		return wire.Principal{Kind: wire.PrincipalNode, NodeID: "n1", AccountID: testAccount}, testRegion, nil
-	}, time.Now, r.id, slog.New(slog.DiscardHandler))
+	}, r.id, slog.New(slog.DiscardHandler))
 	mux := http.NewServeMux()
 	mux.HandleFunc(PathACS+"/ws", sessions.ServeACS)
 	server := httptest.NewServer(mux)

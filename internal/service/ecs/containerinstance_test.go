@@ -165,7 +165,7 @@ func TestDeregister(t *testing.T) {
 		t.Errorf("the task is %s: %s", *task.LastStatus, *task.StoppedReason)
 	}
 	session := r.session("n1", *ci.ContainerInstanceArn)
-	if err := r.Opened(context.Background(), session); !errors.Is(err, acs.ErrInactiveInstance) {
+	if _, err := r.Opened(context.Background(), session); !errors.Is(err, acs.ErrInactiveInstance) {
 		t.Errorf("its agent's session: %v", err)
 	}
 	if _, err := r.Assignments(context.Background(), session); !errors.Is(err, acs.ErrInactiveInstance) {
@@ -275,7 +275,7 @@ func TestSessionsOfANode(t *testing.T) {
 	}
 	older, newer := r.session("n1", *ci.ContainerInstanceArn), r.session("n1", *ci.ContainerInstanceArn)
 	newer.ID = "newer"
-	if err := r.Opened(context.Background(), newer); err != nil {
+	if _, err := r.Opened(context.Background(), newer); err != nil {
 		t.Fatal(err)
 	}
 	r.Closed(context.Background(), older)
@@ -287,10 +287,10 @@ func TestSessionsOfANode(t *testing.T) {
 		t.Error("connected after the last session's end")
 	}
 	foreign := r.session("n2", *ci.ContainerInstanceArn)
-	if err := r.Opened(context.Background(), foreign); err == nil {
+	if _, err := r.Opened(context.Background(), foreign); err == nil {
 		t.Error("another node opened the session")
 	}
-	if err := r.Opened(context.Background(), newer); err != nil {
+	if _, err := r.Opened(context.Background(), newer); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.ResetConnectivity(context.Background()); err != nil || !connected() {

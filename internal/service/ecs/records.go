@@ -93,8 +93,10 @@ type Node struct {
 	ConnectivityAt time.Time `json:"connectivityAt,omitzero"`
 	// Session is the id of the latest session, so that the end of an older one
 	// does not disconnect a newer one.
-	Session string        `json:"session,omitempty"`
-	Runtime RuntimeHealth `json:"runtime,omitzero"`
+	Session string `json:"session,omitempty"`
+	// Sequence is where the numbers of the latest session begin (acs.Opening).
+	Sequence int64         `json:"sequence,omitempty"`
+	Runtime  RuntimeHealth `json:"runtime,omitzero"`
 }
 
 // NodeResources is what a node registered.

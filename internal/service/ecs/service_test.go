@@ -147,7 +147,7 @@ func (r *room) join(node, cluster string, cpu, memory int32, attributes ...types
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if err := r.Opened(context.Background(), r.session(node, *out.ContainerInstance.ContainerInstanceArn)); err != nil {
+	if _, err := r.Opened(context.Background(), r.session(node, *out.ContainerInstance.ContainerInstanceArn)); err != nil {
 		r.t.Fatal(err)
 	}
 	return *out.ContainerInstance

@@ -52,16 +52,27 @@ func (s *Service) sessionNode(r store.Reader, x acs.Session) (*Node, error) {
 	return n, nil
 }
 
+// Admit implements acs.Source.
+func (s *Service) Admit(_ context.Context, x acs.Session) error {
+	_, err := s.sessionNode(s.db.Snapshot(), x)
+	return err
+}
+
 // Opened implements acs.Source.
-func (s *Service) Opened(ctx context.Context, x acs.Session) error {
+func (s *Service) Opened(ctx context.Context, x acs.Session) (acs.Opening, error) {
 	s.sessions.Store(x.ID, true)
+	var opening acs.Opening
 	err := s.db.Update(ctx, func(tx *store.Tx) error {
 		n, err := s.sessionNode(tx, x)
 		if err != nil {
 			return err
 		}
+		opening.ClusterARN = clusterARN(sessionScope(x), n.HomeCluster)
 		return s.setConnected(tx, sessionScope(x), n.ID, true, func(n *Node) bool {
 			n.Session = x.ID
+			// Above what an earlier store may have given out, and never back.
+			n.Sequence = max(n.Sequence+acs.SessionNumbers, s.now().UnixMicro())
+			opening.Sequence = n.Sequence
 			if v := n.VersionInfo; v == nil || deref(v.AgentVersion) != x.AgentVersion {
 				n.VersionInfo = &types.VersionInfo{
 					AgentVersion: optional(x.AgentVersion), AgentHash: optional(x.AgentHash), DockerVersion: optional(x.DockerVersion),
@@ -73,7 +84,7 @@ func (s *Service) Opened(ctx context.Context, x acs.Session) error {
 	if err != nil {
 		s.sessions.Delete(x.ID)
 	}
-	return err
+	return opening, err
 }
 
 // Closed implements acs.Source.
