@@ -24,10 +24,12 @@ func main() {
 	runtime.LockOSThread()
 	switch {
 	case len(os.Args) == 2 && os.Args[1] == "init":
-		// It lives for milliseconds, in the container's memory limit: collect garbage
-		// only when there is much of it.
+		// It lives for milliseconds: collect no garbage, unless the container's memory
+		// limit leaves no room for it.
 		debug.SetGCPercent(-1)
-		debug.SetMemoryLimit(initMemory)
+		if os.Args[0] != runner.RoomyInit {
+			debug.SetMemoryLimit(initMemory)
+		}
 		libcontainer.Init()
 	case len(os.Args) == 3 && os.Args[1] == "shim":
 		os.Exit(runner.Main(os.Args[2]))

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"longshore.dev/longshore/internal/runtime"
 )
 
@@ -35,6 +37,7 @@ func lifecycle(b *testing.B, prestart bool) {
 		phases[phase] = append(phases[phase], time.Since(begin))
 	}
 	var n int
+	spent := meter(b)
 	for b.Loop() {
 		n++
 		b.StopTimer()
@@ -56,7 +59,37 @@ func lifecycle(b *testing.B, prestart bool) {
 		}
 		b.StartTimer()
 	}
+	spent(b)
 	report(b, phases)
+}
+
+// meter reports what the processes that ended meanwhile (shims, and what they
+// started) and this one cost for each operation: on a busy machine the times say
+// more about its other users.
+func meter(b *testing.B) (report func(*testing.B)) {
+	usage := func() (all [2]unix.Rusage) {
+		for i, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+			if err := unix.Getrusage(who, &all[i]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return all
+	}
+	before := usage()
+	return func(b *testing.B) {
+		var cpu time.Duration
+		var faults, switches int64
+		for i, now := range usage() {
+			old := before[i]
+			cpu += time.Duration(now.Utime.Nano() + now.Stime.Nano() - old.Utime.Nano() - old.Stime.Nano())
+			faults += now.Minflt - old.Minflt
+			switches += now.Nvcsw + now.Nivcsw - old.Nvcsw - old.Nivcsw
+		}
+		n := float64(b.N)
+		b.ReportMetric(float64(cpu.Microseconds())/1000/n, "cpu-ms/op")
+		b.ReportMetric(float64(faults)/n, "faults/op")
+		b.ReportMetric(float64(switches)/n, "switches/op")
+	}
 }
 
 // BenchmarkSecondOfGroup is one more container for a shim that runs.
@@ -160,6 +193,7 @@ func BenchmarkRunc(b *testing.B) {
 	}
 	phases := map[string][]time.Duration{}
 	var n int
+	spent := meter(b)
 	for b.Loop() {
 		n++
 		begin := time.Now()
@@ -170,6 +204,7 @@ func BenchmarkRunc(b *testing.B) {
 		}
 		phases["total"] = append(phases["total"], time.Since(begin))
 	}
+	spent(b)
 	report(b, phases)
 }
 

@@ -35,16 +35,41 @@ func TestMemoryLimit(t *testing.T) {
 	if _, exit := n.run(spec); exit.OOMKilled || exit.Code != 0 {
 		t.Errorf("within its memory: %+v", exit)
 	}
-	// The least that ECS allows must be enough to start in.
-	spec = n.spec("least", "exit", "0")
-	spec.Resources.MemoryBytes = 6 << 20
+	// The least that ECS allows must be enough to start in, and so must the least in
+	// which no garbage is collected.
+	for _, size := range []int64{6, 32} {
+		spec = n.spec(fmt.Sprint("least-", size), "exit", "0")
+		spec.Resources.MemoryBytes = size << 20
+		if _, exit := n.run(spec); exit.OOMKilled || exit.Code != 0 {
+			t.Errorf("with %d MiB of memory: %+v", size, exit)
+		}
+	}
+	spec = n.spec("least-of-group", "exit", "0")
+	spec.GroupResources.MemoryBytes = 6 << 20
 	if _, exit := n.run(spec); exit.OOMKilled || exit.Code != 0 {
-		t.Errorf("with the least memory: %+v", exit)
+		t.Errorf("with 6 MiB for its group: %+v", exit)
 	}
 	spec = n.spec("c", "alloc", "200")
 	spec.GroupResources.MemoryBytes = 50 << 20
 	if _, exit := n.run(spec); !exit.OOMKilled || exit.Code != 137 {
 		t.Errorf("beyond its group's memory: %+v", exit)
+	}
+}
+
+// The runner lets its own monitor thread sleep longer; its containers' timers are
+// as precise as the node's.
+func TestTimersAreTheNodesOwn(t *testing.T) {
+	n := newNode(t)
+	own, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
+	n.must(err)
+	want := fmt.Sprintf("%d %d\n", own, own)
+	if out, exit := n.run(n.spec("a", "slack")); exit.Code != 0 || out != want {
+		t.Errorf("the timers' slack in ns, now and by default: %q, want %q; %+v", out, want, exit)
+	}
+	n.start(n.spec("b", "ignore"))
+	result, err := n.Exec(n.ctx, "b", runtime.ExecSpec{Args: []string{"/bin/slack"}})
+	if err != nil || string(result.Output) != want {
+		t.Errorf("the timers' slack in ns of one more process: %q, want %q; %v", result.Output, want, err)
 	}
 }
 

@@ -200,7 +200,7 @@ func (c *container) launch(root prepared) error {
 	if c.output, err = connect(process, c.spec, writer); err != nil {
 		return err
 	}
-	err = c.libc.Start(process)
+	err = c.startProcess(process)
 	c.output.closeChild()
 	if err != nil {
 		return err

@@ -78,7 +78,7 @@ func (c *container) exec(ctx context.Context, spec runtime.ExecSpec) (runtime.Ex
 	}
 	defer read.Close()
 	process.Stdout, process.Stderr = write, write
-	err = c.libc.Start(process)
+	err = c.startProcess(process)
 	_ = write.Close()
 	if err != nil {
 		return runtime.ExecResult{}, fmt.Errorf("exec in container %s: %w", c.spec.ID, err)

@@ -29,7 +29,8 @@ type shim struct {
 	now    func() time.Time
 	host   machine
 
-	createMu sync.Mutex // libcontainer starts one process at a time
+	createMu sync.Mutex // one container is made at a time
+	startMu  sync.Mutex // one process is started at a time, under the name it is given
 	settle   *time.Timer
 
 	connected atomic.Int64

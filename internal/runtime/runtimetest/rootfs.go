@@ -11,7 +11,7 @@ import (
 // commands are the names under which the program is in a RootFS's /bin.
 var commands = []string{
 	"exit", "sleep", "echo", "err", "spam", "trap", "env", "id", "cat", "write", "alloc",
-	"forks", "call", "ls", "orphan", "ignore", "cwd", "lines", "stat", "signal",
+	"forks", "call", "ls", "orphan", "ignore", "cwd", "lines", "stat", "signal", "slack",
 }
 
 // RootFS builds a root file system and returns its directory, which goes with

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,6 +38,7 @@ func main() {
 		"orphan": orphan,
 		"signal": func(a []string) int { _ = syscall.Kill(os.Getpid(), syscall.Signal(number(a, 0, 9))); select {} },
 		"call":   call,
+		"slack":  slack,
 	}[name]
 	if !ok {
 		fmt.Fprintln(os.Stderr, "unknown command", name)
@@ -194,6 +196,18 @@ func orphan([]string) int {
 	}
 	fmt.Println("orphan", child.Process.Pid)
 	time.Sleep(1000 * time.Second)
+	return 0
+}
+
+// slack tells by how many nanoseconds the kernel may delay this process's timers,
+// now and when the process asks for the default.
+func slack([]string) int {
+	const prSetTimerSlack, prGetTimerSlack = 29, 30
+	runtime.LockOSThread() // it is a thread's own
+	now, _, _ := syscall.RawSyscall(syscall.SYS_PRCTL, prGetTimerSlack, 0, 0)
+	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetTimerSlack, 0, 0)
+	byDefault, _, _ := syscall.RawSyscall(syscall.SYS_PRCTL, prGetTimerSlack, 0, 0)
+	fmt.Printf("%d %d\n", now, byDefault)
 	return 0
 }
 
