@@ -40,6 +40,8 @@ type Options struct {
 	Networks network.Network
 	Runtime  runtime.Runtime
 	Logs     LogDrivers
+	// CleanImages is how often unused images are looked for (default 5 minutes).
+	CleanImages time.Duration
 	// Control is the ECS API under the node's credentials, Sign signs the websockets'.
 	Control    controlPlane
 	Sign       acs.Signer
@@ -76,7 +78,7 @@ func New(o Options) (*Agent, error) {
 	a := &Agent{
 		parts: parts{
 			images: o.Images, networks: o.Networks, runtime: o.Runtime, logs: o.Logs, control: o.Control, db: db,
-			volumes: filepath.Join(o.DataDir, "volumes"), region: o.Region, now: o.Now, newID: o.NewID, log: o.Log,
+			volumes: filepath.Join(o.DataDir, "volumes"), region: o.Region, cleanImages: o.CleanImages, now: o.Now, newID: o.NewID, log: o.Log,
 		},
 		options: o, health: make(chan struct{}, 1),
 	}

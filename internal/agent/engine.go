@@ -73,6 +73,7 @@ func (e *engine) start(ctx context.Context) error {
 	defer cancel()
 	e.sweep(limited)
 	e.group.Go(func() { e.sweepLoop(ctx) })
+	e.group.Go(func() { e.cleanLoop(ctx) })
 	return nil
 }
 

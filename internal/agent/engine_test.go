@@ -32,6 +32,9 @@ type machine struct {
 	nets    *memoryNetworks
 	plane   *memoryPlane
 	logs    *memoryLogs
+	// store, when set, is used instead of images.
+	store       image.Store
+	cleanImages time.Duration
 	// wrap changes the runtime of the next boot.
 	wrap   func(runtime.Runtime) runtime.Runtime
 	engine *engine
@@ -64,6 +67,10 @@ func (m *machine) boot() {
 		volumes: m.dir + "/volumes", region: "us-east-1", now: time.Now,
 		newID: func() string { mu.Lock(); defer mu.Unlock(); n++; return fmt.Sprint("id", n) },
 		log:   slog.New(slog.DiscardHandler),
+	}
+	p.cleanImages = m.cleanImages
+	if m.store != nil {
+		p.images = m.store
 	}
 	if m.wrap != nil {
 		p.runtime = m.wrap(m.runtime)
@@ -254,7 +261,7 @@ func TestContainerThatVanishedHasEnded(t *testing.T) {
 
 func TestPullFailureIsTheTasksReason(t *testing.T) {
 	m := newMachine(t)
-	m.images.err = fmt.Errorf("%w: no such repository", image.ErrNotFound)
+	m.images.err = fmt.Errorf("pull image manifest has been retried 1 time(s): failed to resolve ref r/a:1: %w", image.ErrNotFound)
 	m.accept(taskOf("t1", "sleep", "100"))
 	stop := m.await("t1", "STOPPED")
 	if !strings.HasPrefix(aws.ToString(stop.Reason), "CannotPullContainerError: ") {

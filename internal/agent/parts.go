@@ -46,9 +46,11 @@ type parts struct {
 	// volumes is the directory of the tasks' own volumes.
 	volumes string
 	region  string
-	now     func() time.Time
-	newID   func() string
-	log     *slog.Logger
+	// cleanImages is how often unused images are looked for; 0 means cleanEvery.
+	cleanImages time.Duration
+	now         func() time.Time
+	newID       func() string
+	log         *slog.Logger
 }
 
 // backoff waits between attempts: 250 ms, growing by half, at most limit.

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 )
@@ -73,15 +74,27 @@ type PullPolicy string
 const (
 	// PullDefault asks the registry, and falls back to what is present.
 	PullDefault PullPolicy = "default"
-	// PullPreferCached pulls only what is missing.
+	// PullPreferCached pulls only what is missing; so does PullOnce, because an image
+	// that was pulled once is here until it is cleaned up.
 	PullPreferCached PullPolicy = "prefer-cached"
-	PullAlways       PullPolicy = "always"
+	PullOnce         PullPolicy = "once"
+	// PullAlways fails when the registry cannot be asked.
+	PullAlways PullPolicy = "always"
 )
+
+// Validate refuses what is no policy.
+func (p PullPolicy) Validate() error {
+	switch p {
+	case PullDefault, PullPreferCached, PullOnce, PullAlways:
+		return nil
+	}
+	return fmt.Errorf("unknown pull policy %q; use default, always, once or prefer-cached", string(p))
+}
 
 // PullOptions are the options of a pull.
 type PullOptions struct {
 	Credentials Credentials
-	Policy      PullPolicy // "" means PullDefault
+	Policy      PullPolicy // "" means the store's own
 	// OnProgress is called, one call at a time, while layers arrive. It must not block.
 	OnProgress func(Progress)
 }
@@ -107,6 +120,12 @@ type Store interface {
 	Import(ctx context.Context, archive io.Reader) ([]Image, error)
 	// Remove forgets an image; its content goes with the next garbage collection.
 	Remove(ctx context.Context, ref string) error
+
+	// Clean removes images that nobody uses, by age and when the disk is too full, and
+	// returns their references; call it every few minutes. What was imported, is being
+	// pulled, lies under a root file system, or is among the references that inUse
+	// returns, stays. inUse may be called several times and must not call the store.
+	Clean(ctx context.Context, inUse func() []string) ([]string, error)
 
 	// Prepare makes a writable snapshot named key ([A-Za-z0-9][A-Za-z0-9_.-]{0,127})
 	// over the image and returns its mount, which the caller mounts. The same key

@@ -153,12 +153,15 @@ func (s *Local) Release(_ context.Context, key string) error {
 	}
 	r := s.rootfs
 	r.mu.Lock()
-	_, exists := r.keys[key]
+	chain, exists := r.keys[key]
 	var err error
 	if exists {
 		err = r.discard(key)
 	}
 	r.mu.Unlock()
+	if exists && err == nil {
+		s.uses.letGo(chain, s.opts.Now())
+	}
 	if err != nil {
 		return fmt.Errorf("release root file system %s: %w", key, err)
 	}

@@ -17,19 +17,18 @@ func (s *Local) Pull(ctx context.Context, ref string, opts PullOptions) (Image, 
 		return Image{}, err
 	}
 	if opts.Policy == "" {
-		opts.Policy = PullDefault
+		opts.Policy = s.opts.PullPolicy
 	}
-	switch opts.Policy {
-	case PullDefault, PullPreferCached, PullAlways:
-	default:
-		return Image{}, fmt.Errorf("pull %s: unknown pull policy %q", ref, opts.Policy)
+	if err := opts.Policy.Validate(); err != nil {
+		return Image{}, fmt.Errorf("pull %s: %w", ref, err)
 	}
+	defer s.uses.begin(name, s.opts.Now)()
 	have, imported, err := s.lookUp(ctx, name, ref)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Image{}, err
 	}
 	isHere := err == nil
-	if isHere && (imported || opts.Policy == PullPreferCached || opts.Policy == PullDefault && pinnedDigest(name) != "") {
+	if isHere && (imported || opts.Policy == PullPreferCached || opts.Policy == PullOnce || opts.Policy == PullDefault && pinnedDigest(name) != "") {
 		return have, nil
 	}
 

@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
@@ -42,6 +43,7 @@ func (s *Local) record(ctx context.Context, name string, m *manifest, imported b
 	labels := map[string]string{
 		labelChain:             m.chainOrNone(),
 		labelManifest:          m.desc.Digest.String(),
+		labelPulled:            s.opts.Now().UTC().Format(time.RFC3339),
 		gcContent + "manifest": m.desc.Digest.String(),
 		gcContent + "config":   m.config.Digest.String(),
 	}

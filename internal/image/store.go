@@ -2,8 +2,10 @@ package image
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,8 +45,18 @@ type Options struct {
 	// InsecureHosts are registries ("host" or "host:port") that may be spoken to over
 	// plain HTTP or TLS without a known certificate. Loopback always may be plain.
 	InsecureHosts []string
+	// Mirrors are asked before a registry is, by its host ("docker.io", as references
+	// name it): base URLs such as "https://mirror:5000". They get no credentials.
+	Mirrors map[string][]string
+	// RootCAs are the certificates that registries' are checked with; nil means the
+	// system's.
+	RootCAs *x509.CertPool
 	// Limits bound what images may cost.
 	Limits Limits
+	// Cleanup says what Clean removes.
+	Cleanup Cleanup
+	// PullPolicy is what "" means in PullOptions (PullDefault).
+	PullPolicy PullPolicy
 	// SampleProgram stands in for the sample program that is embedded in the binary.
 	SampleProgram []byte
 	// StallTimeout ends a download attempt that receives nothing (default 1 minute, as
@@ -63,6 +75,7 @@ type Local struct {
 	opts     Options
 	platform platforms.MatchComparer
 	net      *transport
+	mirrors  map[string][]*url.URL
 
 	bolt    *bolt.DB
 	layerDB *storage.MetaStore
@@ -84,6 +97,10 @@ type Local struct {
 	works  keyedLock // by lease's work: one at a time
 	pulls  flights
 	cache  manifestCache
+
+	uses     usage
+	cleaning sync.Mutex // one Clean at a time
+	diskUsed func(dir string) (percent float64, err error)
 
 	// base is what every call's context is joined with: it carries the namespace and
 	// ends when the store closes.
@@ -125,7 +142,12 @@ func Open(opts Options) (*Local, error) {
 		platform: platforms.Only(spec),
 		net:      newTransport(opts),
 		kicked:   make(chan struct{}, 1),
+		diskUsed: diskUsed,
 		pins:     map[string][]string{},
+	}
+	var err error
+	if s.mirrors, err = parseMirrors(opts.Mirrors); err != nil {
+		return nil, fmt.Errorf("open image store: %w", err)
 	}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.base = namespaces.WithNamespace(log.WithLogger(s.base, libraryLog(opts.Log)), namespace)
@@ -140,6 +162,10 @@ func Open(opts Options) (*Local, error) {
 
 func (o Options) withDefaults() Options {
 	o.Limits = o.Limits.withDefaults()
+	o.Cleanup = o.Cleanup.withDefaults()
+	if o.PullPolicy == "" {
+		o.PullPolicy = PullDefault
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
