@@ -89,9 +89,6 @@ func (w *worker) pull(ctx context.Context, r *record, i int) event {
 // pullReason is ECS's text for an image that could not be fetched; the image
 // store's errors are worded as ECS words them.
 func pullReason(err error) string {
-	if errors.Is(err, image.ErrPlatform) {
-		return fmt.Sprintf("CannotPullContainerError: image Manifest does not contain descriptor matching platform: %v", err)
-	}
 	return fmt.Sprintf("CannotPullContainerError: %v", err)
 }
 

@@ -36,6 +36,9 @@ func kindOf(err error) error {
 			return kind
 		}
 	}
+	if _, ok := errors.AsType[*statusError](err); ok {
+		return ErrUnavailable
+	}
 	if errors.Is(err, docker.ErrInvalidAuthorization) {
 		return ErrUnauthorized
 	}
@@ -63,8 +66,7 @@ func retryable(err error) bool {
 		return false
 	}
 	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {
-		return status.StatusCode >= 500 || status.StatusCode == http.StatusTooManyRequests ||
-			status.StatusCode == http.StatusRequestTimeout
+		return status.StatusCode == http.StatusRequestedRangeNotSatisfiable
 	}
 	return true
 }

@@ -123,7 +123,7 @@ func (s *Local) choose(ctx context.Context, desc ocispec.Descriptor, doc documen
 	if absent != nil {
 		return nil, absent
 	}
-	return nil, fail(ErrPlatform, "no matching manifest for %s in the manifest list entries", s.opts.Platform)
+	return nil, fail(ErrPlatform, "image Manifest does not contain descriptor matching platform '%s'", s.opts.Platform)
 }
 
 // candidates orders an index's entries that may run here, the best first; those
@@ -180,7 +180,7 @@ func (s *Local) readManifest(ctx context.Context, desc ocispec.Descriptor, doc d
 		return nil, err
 	}
 	if !file.runs(s.platform) {
-		return nil, fail(ErrPlatform, "image is for %s and this node runs %s", platforms.Format(file.Platform), s.opts.Platform)
+		return nil, fail(ErrPlatform, "image Manifest does not contain descriptor matching platform '%s': the image is for %s", s.opts.Platform, platforms.Format(file.Platform))
 	}
 	if len(file.RootFS.DiffIDs) != len(doc.Layers) {
 		return nil, fail(ErrInvalid, "image manifest lists %d layers and its configuration %d", len(doc.Layers), len(file.RootFS.DiffIDs))

@@ -10,12 +10,14 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -23,11 +25,15 @@ import (
 const (
 	// maxAttempts bounds how often in a row a request is tried without progress.
 	maxAttempts = 5
+	// minProgress is what an attempt must bring to count as progress, and what must
+	// arrive within the stall timeout: neither a byte now and then nor a byte before
+	// each reset keeps a download alive.
+	minProgress = 16 << 10
 	// ingestPrefix starts the names of downloads in progress.
 	ingestPrefix = "blob-"
 )
 
-var errStalled = errors.New("nothing was received for too long")
+var errStalled = errors.New("i/o timeout: nothing, or next to nothing, was received for too long")
 
 // registry is the source that downloads one image from its registry.
 type registry struct {
@@ -61,25 +67,34 @@ func (r *registry) reconnect(seen int) {
 	r.resolver = docker.NewResolver(docker.ResolverOptions{
 		Headers: headers,
 		Hosts: func(host string) ([]docker.RegistryHost, error) {
-			client := r.s.net.client(host)
-			host, err := docker.DefaultHost(host)
+			var hosts []docker.RegistryHost
+			for _, m := range r.s.mirrors[host] {
+				hosts = append(hosts, r.host(m.Host, m.Scheme, strings.TrimSuffix(m.Path, "/")+"/v2", headers, Credentials{}))
+			}
+			name, err := docker.DefaultHost(host)
 			if err != nil {
 				return nil, err
 			}
-			return []docker.RegistryHost{{
-				Client: client, Host: host, Scheme: "https", Path: "/v2",
-				Capabilities: docker.HostCapabilityPull | docker.HostCapabilityResolve,
-				Authorizer: docker.NewDockerAuthorizer(
-					docker.WithAuthClient(client), docker.WithAuthHeader(headers),
-					docker.WithAuthCreds(func(asking string) (string, string, error) {
-						if asking != host { // we were redirected there
-							return "", "", nil
-						}
-						return r.creds.Username, r.creds.Password, nil
-					})),
-			}}, nil
+			return append(hosts, r.host(name, "https", "/v2", headers, r.creds)), nil
 		},
 	})
+}
+
+// host is a place that the image may be had from.
+func (r *registry) host(host, scheme, path string, headers http.Header, creds Credentials) docker.RegistryHost {
+	client := r.s.net.client(host)
+	return docker.RegistryHost{
+		Client: client, Host: host, Scheme: scheme, Path: path,
+		Capabilities: docker.HostCapabilityPull | docker.HostCapabilityResolve,
+		Authorizer: docker.NewDockerAuthorizer(
+			docker.WithAuthClient(client), docker.WithAuthHeader(headers),
+			docker.WithAuthCreds(func(asking string) (string, string, error) {
+				if asking != host { // we were redirected there
+					return "", "", nil
+				}
+				return creds.Username, creds.Password, nil
+			})),
+	}
 }
 
 func (r *registry) current() (remotes.Resolver, int) {
@@ -219,8 +234,14 @@ func (d *download) attempt(ctx context.Context, resolver remotes.Resolver) (prog
 	}
 	d.count(offset)
 	n, err := d.copy(ctx, resolver, w, offset)
+	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok && status.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		// The registry will not continue: the next attempt is from the start.
+		if e := w.Truncate(0); e != nil {
+			return false, storageError(e)
+		}
+	}
 	if err != nil {
-		return n > 0, err
+		return n >= minProgress, err
 	}
 	err = w.Commit(ctx, d.desc.Size, d.desc.Digest)
 	if err == nil || errdefs.IsAlreadyExists(err) {
@@ -232,8 +253,9 @@ func (d *download) attempt(ctx context.Context, resolver remotes.Resolver) (prog
 	if e := s.content.Abort(ctx, ref); e != nil && !errdefs.IsNotFound(e) {
 		return false, storageError(e)
 	}
-	if offset > 0 && !d.restarted {
-		// What was resumed may have been torn by a power loss: once more, from the start.
+	if !d.restarted {
+		// What was resumed may have been torn by a power loss, or continued wrongly by
+		// the registry: once more, from the start.
 		d.restarted = true
 		return d.attempt(ctx, resolver)
 	}
@@ -269,12 +291,15 @@ func (d *download) copy(ctx context.Context, resolver remotes.Resolver, w io.Wri
 			return 0, causeOf(ctx, err)
 		}
 	}
-	var copied int64
+	var copied, noted int64
 	buf := make([]byte, 128<<10)
 	for copied < left {
 		n, err := rc.Read(buf[:min(int64(len(buf)), left-copied)])
 		if n > 0 {
-			stall.Reset(d.s.opts.StallTimeout)
+			if copied+int64(n)-noted >= minProgress {
+				noted = copied + int64(n)
+				stall.Reset(d.s.opts.StallTimeout)
+			}
 			if _, err := w.Write(buf[:n]); err != nil {
 				return copied, storageError(err)
 			}
@@ -331,7 +356,21 @@ func pullError(ctx context.Context, err error, doing string) error {
 	if e, ok := errors.AsType[errStorage](err); ok {
 		return fmt.Errorf("%s: %w", doing, e.error)
 	}
-	text := strings.ReplaceAll(err.Error(), "\n", ": ")
+	text := err.Error()
+	if e, ok := errors.AsType[*statusError](err); ok {
+		text = e.text
+	} else if e, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {
+		if said := serverMessage(e.Body); said != "" {
+			text = e.Error() + said
+		}
+	}
+	text = strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, text)
+	text = strings.ReplaceAll(text, "\n", ": ")
 	text = urlQuery.ReplaceAllString(text, "$1")
 	if len(text) > maxErrorText {
 		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -44,7 +45,7 @@ type pause struct {
 
 func newTransport(o Options) *transport {
 	t := &transport{
-		public: newHTTP(nil, nil), loopback: newHTTP(onlyLoopback, nil),
+		public: newHTTP(notLinkLocal, &tls.Config{RootCAs: o.RootCAs}), loopback: newHTTP(onlyLoopback, &tls.Config{RootCAs: o.RootCAs}),
 		//nolint:gosec // this is what the operator's list of insecure registries means
 		insecure:      newHTTP(nil, &tls.Config{InsecureSkipVerify: true}),
 		insecureHosts: map[string]bool{}, delay: o.RetryDelay, now: o.Now, pause: map[string]pause{},
@@ -84,6 +85,26 @@ func onlyLoopback(_, address string) error {
 		return fmt.Errorf("%w: %s is not an address of this machine", errRefused, address)
 	}
 	return nil
+}
+
+// notLinkLocal keeps registries, and whoever they send us to, from making us ask
+// the machine's own metadata service (169.254.169.254) or a neighbour on the link.
+func notLinkLocal(_, address string) error {
+	ap, err := netip.ParseAddrPort(address)
+	if a := ap.Addr().Unmap(); err != nil || a.IsLinkLocalUnicast() || a.IsUnspecified() || a.IsMulticast() {
+		return fmt.Errorf("%w: %s is a link-local address, where no registry is", errRefused, address)
+	}
+	return nil
+}
+
+// isLinkLocal tells whether host names an address that notLinkLocal refuses; a
+// proxy would dial it for us.
+func isLinkLocal(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = host
+	}
+	return notLinkLocal("", net.JoinHostPort(strings.Trim(name, "[]"), "1")) != nil && net.ParseIP(strings.Trim(name, "[]")) != nil
 }
 
 // isLoopback tells whether host ("name", "name:port") names this machine.
@@ -140,10 +161,50 @@ func (t *registryTransport) RoundTrip(req *http.Request) (*http.Response, error)
 		return nil, err
 	}
 	resp, err := rt.RoundTrip(req)
-	if err == nil {
-		t.heed(host, resp)
+	if err != nil {
+		return nil, err
 	}
-	return resp, err
+	t.heed(host, resp)
+	if isTransient(resp.StatusCode) {
+		return nil, t.statusError(rt, req, resp)
+	}
+	if !asksForBlob(req) {
+		resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxAnswer}
+	}
+	return resp, nil
+}
+
+// isTransient tells of answers that another attempt may change. The library would
+// try again at once; we do, after a pause.
+func isTransient(status int) bool {
+	return status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
+}
+
+// asksForBlob tells whether req, or the one that was redirected to it, is for a
+// blob: the only answer whose size is checked elsewhere.
+func asksForBlob(req *http.Request) bool {
+	for req.Response != nil && req.Response.Request != nil {
+		req = req.Response.Request
+	}
+	return strings.Contains(req.URL.Path, "/blobs/")
+}
+
+// maxAnswer bounds what is read of tokens, manifests and errors, whose readers
+// take all that they get.
+const maxAnswer = 8 * mib
+
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, fmt.Errorf("%w: the answer has more than %d bytes", errRefused, maxAnswer)
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
 }
 
 func (t *registryTransport) choose(req *http.Request) (http.RoundTripper, error) {
@@ -154,6 +215,8 @@ func (t *registryTransport) choose(req *http.Request) (http.RoundTripper, error)
 		return nil, fmt.Errorf("%w: the registry sent us to %s, on this machine", errRefused, host)
 	case isLoopback(host):
 		return t.loopbackRT, nil
+	case isLinkLocal(host):
+		return nil, fmt.Errorf("%w: %s is a link-local address, where no registry is", errRefused, host)
 	case req.URL.Scheme != "https":
 		return nil, fmt.Errorf("%w: plain HTTP to %s; list it as an insecure registry to allow that", errRefused, host)
 	}
@@ -181,8 +244,11 @@ func (t *transport) heed(host string, resp *http.Response) {
 	}
 	p := t.pause[host]
 	wait := min(t.delay<<min(p.times, 10), maxPause)
-	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
-		wait = min(time.Duration(s)*time.Second, maxPause)
+	after := resp.Header.Get("Retry-After")
+	if s, err := strconv.Atoi(after); err == nil && s > 0 {
+		wait = min(time.Duration(min(s, int(maxPause/time.Second)))*time.Second, maxPause)
+	} else if at, err := http.ParseTime(after); err == nil {
+		wait = min(max(at.Sub(t.now()), wait), maxPause)
 	}
 	if len(t.pause) > 256 {
 		clear(t.pause)

@@ -1,6 +1,7 @@
 package imagetest
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,6 +26,10 @@ type Registry struct {
 	// Fault sees each request first; when it returns true it has answered. It may
 	// panic with http.ErrAbortHandler to drop the connection.
 	Fault func(w http.ResponseWriter, r *http.Request) bool
+	// Tokens is how many requests a token is good for; 0 means all.
+	Tokens int
+	// Challenge replaces the WWW-Authenticate header of refusals.
+	Challenge string
 	// NoDigestHeader leaves Docker-Content-Digest out, as some registries do.
 	NoDigestHeader bool
 	// NoRanges ignores Range headers.
@@ -39,15 +44,27 @@ type Registry struct {
 	types    map[digest.Digest]string // of manifests
 	tags     map[string]digest.Digest // "repo:tag"
 	requests map[string]int
+	// issued counts the tokens, spent how often the last was used.
+	issued, spent int
 }
-
-const token = "the-token"
 
 // NewRegistry starts a registry that the test's cleanup closes.
 func NewRegistry(t testing.TB) *Registry { return start(t, (*httptest.Server).Start) }
 
-// NewTLSRegistry starts one with a certificate that nobody knows.
-func NewTLSRegistry(t testing.TB) *Registry { return start(t, (*httptest.Server).StartTLS) }
+// NewTLSRegistry starts one with a certificate that nobody knows, and HTTP/2.
+func NewTLSRegistry(t testing.TB) *Registry {
+	return start(t, func(s *httptest.Server) {
+		s.EnableHTTP2 = true
+		s.StartTLS()
+	})
+}
+
+// Roots are the certificates that a TLS registry's is checked with.
+func (r *Registry) Roots() *x509.CertPool {
+	roots := x509.NewCertPool()
+	roots.AddCert(r.server.Certificate())
+	return roots
+}
 
 func start(t testing.TB, serve func(*httptest.Server)) *Registry {
 	r := &Registry{
@@ -156,13 +173,35 @@ func (r *Registry) authorized(w http.ResponseWriter, req *http.Request) bool {
 		}
 		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 	} else {
-		if req.Header.Get("Authorization") == "Bearer "+token {
+		if r.spend(req.Header.Get("Authorization")) {
 			return true
 		}
-		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service="test"`, r.Host))
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service="test",scope="repository:%s:pull"`, r.Host, repository(req)))
+	}
+	if r.Challenge != "" {
+		w.Header().Set("WWW-Authenticate", r.Challenge)
 	}
 	refuse(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
 	return false
+}
+
+// spend uses the last token that was issued.
+func (r *Registry) spend(authorization string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.issued == 0 || authorization != fmt.Sprint("Bearer token-", r.issued) || r.Tokens > 0 && r.spent >= r.Tokens {
+		return false
+	}
+	r.spent++
+	return true
+}
+
+func repository(req *http.Request) string {
+	path := strings.TrimPrefix(req.URL.Path, "/v2/")
+	for _, what := range []string{"/manifests/", "/blobs/"} {
+		path, _, _ = strings.Cut(path, what)
+	}
+	return path
 }
 
 func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request) {
@@ -174,6 +213,11 @@ func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request) {
 		refuse(w, http.StatusUnauthorized, "UNAUTHORIZED", "incorrect username or password")
 		return
 	}
+	r.mu.Lock()
+	r.issued++
+	r.spent = 0
+	token := fmt.Sprint("token-", r.issued)
+	r.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	fmt.Fprintf(w, `{"token":%q,"access_token":%q,"expires_in":300}`, token, token)
 }
