@@ -3,6 +3,7 @@ package acs
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -55,13 +56,23 @@ func Dial(ctx context.Context, endpoint string, query url.Values, sign Signer, h
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	conn, response, err := websocket.Dial(ctx, target.String(), &websocket.DialOptions{
-		HTTPHeader: unsigned.Header, HTTPClient: httpClient, CompressionMode: websocket.CompressionDisabled,
+		HTTPHeader: unsigned.Header, HTTPClient: staying(httpClient), CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
 		return nil, refused(response, err)
 	}
 	conn.SetReadLimit(maxFrame)
 	return &Client{conn: conn, sign: sign, url: target}, nil
+}
+
+// staying is a client that follows no redirects: the handshake is signed for one host.
+func staying(httpClient *http.Client) *http.Client {
+	client := http.Client{}
+	if httpClient != nil {
+		client = *httpClient
+	}
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client
 }
 
 func refused(response *http.Response, err error) error {
@@ -118,5 +129,25 @@ func (c *Client) SendSigned(ctx context.Context, kind string, message any) error
 	return c.conn.Write(ctx, websocket.MessageText, JoinSignedFrame(r.Header, body))
 }
 
-// Close ends the session with a normal close frame.
+// Close ends the session with a normal close frame, and waits some seconds for
+// the other side's.
 func (c *Client) Close() error { return c.conn.Close(websocket.StatusNormalClosure, "") }
+
+// CloseNow ends the session without a word.
+func (c *Client) CloseNow() error { return c.conn.CloseNow() }
+
+// ReconnectAtOnce tells whether a session that ended with err may be opened again
+// without a pause: the server closed it normally, goes away or had an error of its
+// own, or the connection was cut. Other close codes are refusals.
+func ReconnectAtOnce(err error) bool {
+	var closed websocket.CloseError
+	if !errors.As(err, &closed) {
+		return true
+	}
+	switch closed.Code {
+	case websocket.StatusNormalClosure, websocket.StatusGoingAway, websocket.StatusAbnormalClosure, websocket.StatusInternalError:
+		return true
+	default:
+		return false
+	}
+}

@@ -10,6 +10,10 @@ const (
 	TypeManifest           = "TaskManifestMessage"
 	TypeStopVerificationAk = "TaskStopVerificationAck"
 	TypeAttachTaskENI      = "AttachTaskNetworkInterfacesMessage"
+	TypeAttachInstanceENI  = "AttachInstanceNetworkInterfacesMessage"
+	TypeConfirmAttachment  = "ConfirmAttachmentMessage"
+	TypeStageUpdate        = "StageUpdateMessage"
+	TypePerformUpdate      = "PerformUpdateMessage"
 	TypeError              = "ErrorMessage"
 	TypeClose              = "CloseMessage"
 )
@@ -90,6 +94,18 @@ type StopVerification struct {
 type StopVerificationAck struct {
 	MessageID string         `json:"messageId"`
 	StopTasks []ManifestTask `json:"stopTasks"`
+}
+
+// AttachENI announces a task's interfaces before the task itself comes. The agent
+// confirms them with SubmitTaskStateChange within the time given.
+type AttachENI struct {
+	ClusterARN           string `json:"clusterArn"`
+	ContainerInstanceARN string `json:"containerInstanceArn"`
+	MessageID            string `json:"messageId"`
+	TaskARN              string `json:"taskArn"`
+	TaskClusterARN       string `json:"taskClusterArn,omitempty"`
+	WaitTimeoutMs        int64  `json:"waitTimeoutMs"`
+	ENIs                 []ENI  `json:"elasticNetworkInterfaces"`
 }
 
 // CredentialsMessage renews a role's credentials of a task.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -59,11 +60,19 @@ type Agent struct {
 	engine    *engine
 	stats     *sampler
 	peers     *peers
+	checkup   *checkup
+	endpoints endpoints
+	limits    *requestLimits
 	health    chan struct{} // wakes the telemetry session
-	connected atomic.Bool
+	// connected: an assignments session is open; hadSession: one was.
+	connected, hadSession atomic.Bool
+	// listen opens the metadata server's socket.
+	listen func(netip.AddrPort) (net.Listener, error)
 
 	mu         sync.Mutex
 	registered identity
+	// zone is the node's, as the control plane has it.
+	zone string
 }
 
 // New opens the node's records. It starts nothing.
@@ -80,9 +89,13 @@ func New(o Options) (*Agent, error) {
 			images: o.Images, networks: o.Networks, runtime: o.Runtime, logs: o.Logs, control: o.Control, db: db,
 			volumes: filepath.Join(o.DataDir, "volumes"), region: o.Region, cleanImages: o.CleanImages, now: o.Now, newID: o.NewID, log: o.Log,
 		},
-		options: o, health: make(chan struct{}, 1),
+		options: o, checkup: newCheckup(), limits: newRequestLimits(), health: make(chan struct{}, 1), zone: o.Zone,
+		listen: func(at netip.AddrPort) (net.Listener, error) { return net.Listen("tcp", at.String()) },
 	}
-	a.engine = newEngine(a.parts, a.wakeHealth)
+	a.engine = newEngine(a.parts, func() { wake(a.health) })
+	if a.engine.capacity, err = a.resources(); err != nil {
+		return nil, errors.Join(err, db.close())
+	}
 	a.peers = newPeers(o.RunDir)
 	a.stats = newSampler(a.parts, a.engine)
 	if a.registered, err = db.identity(); err != nil {
@@ -94,7 +107,7 @@ func New(o Options) (*Agent, error) {
 // Run is the node's life: it takes up its tasks, registers, serves metadata and
 // keeps its sessions until ctx ends. Containers run on.
 func (a *Agent) Run(ctx context.Context) error {
-	listener, err := net.Listen("tcp", a.networks.MetadataListenAddr().String())
+	listener, err := a.listen(a.networks.MetadataListenAddr())
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for task metadata: %w", err), a.db.close())
 	}
@@ -113,8 +126,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		if err := a.registerUntilDone(ctx); err != nil {
 			return err
 		}
-		group.Go(func() error { return a.runSession(ctx, "acs", a.assignments) })
-		group.Go(func() error { return a.runSession(ctx, "tcs", a.telemetry) })
+		group.Go(func() error { return a.runSession(ctx, "acs", a.openAssignments) })
+		group.Go(func() error { return a.runSession(ctx, "tcs", a.openTelemetry) })
+		group.Go(func() error { return a.runCheckup(ctx) })
 		group.Go(func() error { return a.stats.run(ctx) })
 		return nil
 	})
@@ -136,6 +150,13 @@ func (a *Agent) identity() identity {
 	return a.registered
 }
 
+// zoneName is the node's availability zone.
+func (a *Agent) zoneName() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.zone
+}
+
 // advanceTimeline takes the timeline of a manifest; false when it is not newer.
 func (a *Agent) advanceTimeline(timeline int64) (bool, error) {
 	a.mu.Lock()
@@ -152,9 +173,13 @@ func (a *Agent) advanceTimeline(timeline int64) (bool, error) {
 	return true, nil
 }
 
-func (a *Agent) wakeHealth() {
-	select {
-	case a.health <- struct{}{}:
-	default:
+// sawSequence takes the sequence number of a payload, which makes older manifests
+// stale. It is on disk with the payload's tasks.
+func (a *Agent) sawSequence(n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n > a.registered.Timeline {
+		a.registered.Timeline = n
+		a.db.sequence.Store(n)
 	}
 }

@@ -1,11 +1,13 @@
 package agent
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -16,13 +18,15 @@ var (
 	bucketTasks = []byte("tasks")
 	bucketNode  = []byte("node")
 	keyIdentity = []byte("identity")
+	keySequence = []byte("sequence")
 )
 
 // identity is what the node keeps of its registration.
 type identity struct {
 	Cluster              string `json:"cluster"`
 	ContainerInstanceARN string `json:"containerInstanceArn"`
-	// Timeline is the greatest manifest timeline seen.
+	// Timeline is the greatest sequence number of a payload or timeline of a
+	// manifest seen: the two share one counter.
 	Timeline int64 `json:"timeline"`
 }
 
@@ -31,6 +35,9 @@ type identity struct {
 type db struct {
 	bolt      *bbolt.DB
 	committer *committer
+	// sequence is the greatest sequence number of a payload; it goes to disk with
+	// the payload's tasks.
+	sequence atomic.Int64
 }
 
 // openDB opens dir/agent.db. Another agent that holds it is an error.
@@ -54,7 +61,7 @@ func openDB(dir string) (*db, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare the agent's records %s: %w", path, err), b.Close())
 	}
-	return &db{b, newCommitter(b)}, nil
+	return &db{bolt: b, committer: newCommitter(b)}, nil
 }
 
 func (d *db) close() error {
@@ -67,11 +74,25 @@ func (d *db) putTask(r *record) error {
 	if err != nil {
 		return fmt.Errorf("encode task %s: %w", r.ID, err)
 	}
-	return d.committer.commit(func(tx *bbolt.Tx) error { return tx.Bucket(bucketTasks).Put([]byte(r.ID), raw) })
+	return d.committer.commit(func(tx *bbolt.Tx) error {
+		if n := d.sequence.Load(); n > 0 {
+			if err := tx.Bucket(bucketNode).Put(keySequence, binary.BigEndian.AppendUint64(nil, uint64(n))); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bucketTasks).Put([]byte(r.ID), raw)
+	})
 }
 
-func (d *db) deleteTask(id string) error {
-	return d.committer.commit(func(tx *bbolt.Tx) error { return tx.Bucket(bucketTasks).Delete([]byte(id)) })
+func (d *db) deleteTasks(ids []string) error {
+	return d.committer.commit(func(tx *bbolt.Tx) error {
+		for _, id := range ids {
+			if err := tx.Bucket(bucketTasks).Delete([]byte(id)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // tasks returns every record.
@@ -95,7 +116,12 @@ func (d *db) identity() (identity, error) {
 	var id identity
 	err := d.bolt.View(func(tx *bbolt.Tx) error {
 		if raw := tx.Bucket(bucketNode).Get(keyIdentity); raw != nil {
-			return json.Unmarshal(raw, &id)
+			if err := json.Unmarshal(raw, &id); err != nil {
+				return err
+			}
+		}
+		if raw := tx.Bucket(bucketNode).Get(keySequence); len(raw) == 8 {
+			id.Timeline = max(id.Timeline, int64(binary.BigEndian.Uint64(raw)))
 		}
 		return nil
 	})

@@ -2,17 +2,13 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
 	"longshore.dev/longshore/internal/acs"
 )
-
-// keepFinished is how long a finished task is remembered.
-const keepFinished = 3 * time.Hour
 
 // sweepEvery is how often the node looks for what belongs to no task, sweepFirst
 // how long a start waits for that.
@@ -31,13 +27,20 @@ type engine struct {
 
 	mu       sync.Mutex
 	workers  map[string]*worker // by task id
-	finished map[string]time.Time
+	finished *finished
+	// asking are the tasks that are being asked to stop.
+	asking map[string]bool
 	// metadata finds containers by the ids in their metadata URLs.
 	metadata map[string]metadataOf
 	// draining: the node takes no more tasks.
 	draining bool
 	// idle is closed and replaced whenever a worker ends.
 	idle chan struct{}
+
+	// capacity is what the node registers with; zero: not known.
+	capacity Resources
+	// attaching bounds the attachments that are being confirmed.
+	attaching chan struct{}
 }
 
 // metadataOf is the container that a metadata URL names.
@@ -47,9 +50,10 @@ type metadataOf struct {
 }
 
 func newEngine(p parts, onHealth func()) *engine {
+	p.submitting = make(chan struct{}, maxSubmitting)
 	return &engine{
-		parts: p, onHealth: onHealth, workers: map[string]*worker{}, finished: map[string]time.Time{},
-		metadata: map[string]metadataOf{}, idle: make(chan struct{}),
+		parts: p, onHealth: onHealth, workers: map[string]*worker{}, finished: newFinished(), asking: map[string]bool{},
+		metadata: map[string]metadataOf{}, idle: make(chan struct{}), attaching: make(chan struct{}, maxAttaching),
 	}
 }
 
@@ -60,12 +64,13 @@ func (e *engine) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	slices.SortFunc(records, func(a, b *record) int { return a.FinishedAt.Compare(b.FinishedAt) })
 	e.mu.Lock()
 	for _, r := range records {
 		if r.FinishedAt.IsZero() {
 			e.launch(r)
 		} else {
-			e.finished[r.ID] = r.FinishedAt
+			e.finished.add(r.ID, r.FinishedAt)
 		}
 	}
 	e.mu.Unlock()
@@ -119,86 +124,10 @@ func (e *engine) finish(w *worker) error {
 	for i := range w.record.Containers {
 		delete(e.metadata, w.record.Containers[i].MetadataID)
 	}
-	e.finished[id] = now
+	e.finished.add(id, now)
 	close(e.idle)
 	e.idle = make(chan struct{})
 	return nil
-}
-
-// errDraining refuses tasks while the node stops its own.
-var errDraining = errors.New("this node is stopping its tasks")
-
-// accept takes a task of a payload. When it returns nil, the task is on disk and
-// may be acknowledged; a task that is known already only learns what is desired.
-func (e *engine) accept(ctx context.Context, task acs.Task) error {
-	id := taskID(task.ARN)
-	if !validTaskID(id) {
-		return fmt.Errorf("task ARN %q does not end in a task id", task.ARN)
-	}
-	stop := task.DesiredStatus == acs.DesiredStopped
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if _, done := e.finished[id]; done {
-		return nil
-	}
-	if w := e.workers[id]; w != nil {
-		if stop {
-			e.group.Go(func() { w.requestStop(e.ctx) })
-		}
-		return nil
-	}
-	if e.draining && !stop {
-		return errDraining
-	}
-	r := newRecord(task, e.now(), e.newID)
-	r.StopRequested = stop
-	if !stop && len(task.Containers) == 0 {
-		r.Failure = "the task came without containers"
-	}
-	if err := e.db.putTask(r); err != nil {
-		return fmt.Errorf("record task %s: %w", id, err)
-	}
-	e.launch(r)
-	return nil
-}
-
-// validTaskID keeps ids within what file names, cgroups and links can hold.
-func validTaskID(id string) bool {
-	return id != "" && len(id) <= 40 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
-}
-
-// compare holds a manifest against what the node runs: it returns the tasks that
-// the manifest lacks, and reports as ended those that the node has lost.
-func (e *engine) compare(ctx context.Context, m *acs.Manifest) []acs.ManifestTask {
-	wanted := map[string]bool{}
-	for _, t := range m.Tasks {
-		if t.DesiredStatus == acs.DesiredRunning {
-			wanted[taskID(t.TaskARN)] = true
-		}
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var extra []acs.ManifestTask
-	for id, w := range e.workers {
-		r := w.snapshot()
-		if !wanted[id] && !r.stopping() {
-			extra = append(extra, acs.ManifestTask{TaskARN: r.Task.ARN, TaskClusterARN: r.Task.TaskClusterARN, DesiredStatus: acs.DesiredStopped})
-		}
-	}
-	for _, t := range m.Tasks {
-		id := taskID(t.TaskARN)
-		if !wanted[id] || e.workers[id] != nil || !validTaskID(id) {
-			continue
-		}
-		r := newRecord(acs.Task{ARN: t.TaskARN, TaskClusterARN: t.TaskClusterARN}, e.now(), e.newID)
-		r.Failure = "the task's container instance lost its records: the task is not running there"
-		if err := e.db.putTask(r); err != nil {
-			e.log.Error("a lost task could not be recorded", "task", id, "error", err)
-			continue
-		}
-		e.launch(r)
-	}
-	return extra
 }
 
 // stopAll asks every task to stop, takes no more, and waits until all are gone
@@ -247,6 +176,13 @@ func (e *engine) byMetadataID(id string) (*record, int, bool) {
 	return found.worker.snapshot(), found.index, true
 }
 
+func (e *engine) hasMetadataID(id string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, ok := e.metadata[id]
+	return ok
+}
+
 func (e *engine) sweepLoop(ctx context.Context) {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
@@ -265,13 +201,11 @@ func (e *engine) sweepLoop(ctx context.Context) {
 func (e *engine) forget() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for id, at := range e.finished {
-		if e.now().Sub(at) > keepFinished {
-			if err := e.db.deleteTask(id); err != nil {
-				e.log.Error("a finished task's record could not be removed", "task", id, "error", err)
-				continue
-			}
-			delete(e.finished, id)
-		}
+	old := slices.DeleteFunc(e.finished.takeOld(e.now()), func(id string) bool { return e.workers[id] != nil })
+	if len(old) == 0 {
+		return
+	}
+	if err := e.db.deleteTasks(old); err != nil {
+		e.log.Error("finished tasks' records could not be removed; they go at the agent's next start", "tasks", len(old), "error", err)
 	}
 }

@@ -300,12 +300,13 @@ func TestManifest(t *testing.T) {
 	m := newMachine(t)
 	m.accept(taskOf("t1", "sleep", "100"))
 	m.await("t1", "RUNNING")
-	extra := m.engine.compare(t.Context(), &acs.Manifest{Tasks: []acs.ManifestTask{
+	extra, missing := m.engine.compare(&acs.Manifest{Tasks: []acs.ManifestTask{
 		{TaskARN: "arn:aws:ecs:us-east-1:000000000000:task/default/lost", DesiredStatus: acs.DesiredRunning},
 	}})
 	if len(extra) != 1 || !strings.HasSuffix(extra[0].TaskARN, "/t1") {
 		t.Fatalf("stop candidates = %+v, want t1", extra)
 	}
+	m.engine.reportMissing(missing)
 	if reason := aws.ToString(m.await("lost", "STOPPED").Reason); !strings.Contains(reason, "lost its records") {
 		t.Fatalf("reason of the lost task = %q", reason)
 	}

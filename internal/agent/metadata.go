@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -13,46 +15,71 @@ import (
 // metadata endpoint, versions 3 and 4. A container proves which it is by the
 // unguessable id in its URL.
 func (a *Agent) serveMetadata(ctx context.Context, listener net.Listener) error {
-	mux := http.NewServeMux()
-	for _, version := range []string{"v3", "v4"} {
-		v4 := version == "v4"
-		mux.HandleFunc("GET /"+version+"/{id}", a.metadata(func(r *record, i int) any { return a.containerMetadata(r, i, v4) }))
-		mux.HandleFunc("GET /"+version+"/{id}/task", a.metadata(func(r *record, _ int) any { return a.taskMetadata(r, v4) }))
-		mux.HandleFunc("GET /"+version+"/{id}/stats", a.metadata(func(r *record, i int) any {
-			return a.containerStats(ctx, r, i)
-		}))
-		mux.HandleFunc("GET /"+version+"/{id}/task/stats", a.metadata(func(r *record, _ int) any {
-			return a.taskStats(ctx, r)
-		}))
-	}
 	server := &http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: a.metadataHandler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(newBoundedListener(listener)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
 }
 
+func (a *Agent) metadataHandler() http.Handler {
+	mux := http.NewServeMux()
+	for _, version := range []string{"v3", "v4"} {
+		v4 := version == "v4"
+		mux.HandleFunc("GET /"+version+"/{id}", a.metadata(func(ctx context.Context, r *record, i int) any {
+			return a.containerMetadata(ctx, r, i, v4)
+		}))
+		mux.HandleFunc("GET /"+version+"/{id}/task", a.metadata(func(ctx context.Context, r *record, _ int) any {
+			return a.taskMetadata(ctx, r, v4)
+		}))
+		mux.HandleFunc("GET /"+version+"/{id}/stats", a.metadata(func(ctx context.Context, r *record, i int) any {
+			return a.containerStats(ctx, r, i)
+		}))
+		mux.HandleFunc("GET /"+version+"/{id}/task/stats", a.metadata(func(ctx context.Context, r *record, _ int) any {
+			return a.taskStats(ctx, r)
+		}))
+	}
+	return mux
+}
+
+// renderLimit bounds the making of an answer.
+const renderLimit = 8 * time.Second
+
 // metadata answers with what render returns of the container that the URL names.
-func (a *Agent) metadata(render func(r *record, i int) any) http.HandlerFunc {
+func (a *Agent) metadata(render func(ctx context.Context, r *record, i int) any) http.HandlerFunc {
 	return func(w http.ResponseWriter, request *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set(answeredHeader, "1")
-		r, i, ok := a.engine.byMetadataID(request.PathValue("id"))
-		if !ok {
-			if a.peers.pass(w, request) {
-				return
-			}
-			w.WriteHeader(http.StatusNotFound)
-			_ = json.NewEncoder(w).Encode("no container has this metadata id: use the URL in ECS_CONTAINER_METADATA_URI_V4")
+		id := request.PathValue("id")
+		known := a.engine.hasMetadataID(id)
+		if known && !a.limits.allow(id, a.engine.hasMetadataID) || !known && !a.limits.strangers.Allow() {
+			w.Header().Set("Retry-After", "1")
+			answer(w, http.StatusTooManyRequests, fmt.Sprintf("too many requests: a container may make %d a second, %d at once", requestRate, requestBurst))
 			return
 		}
-		_ = json.NewEncoder(w).Encode(render(r, i))
+		r, i, ok := a.engine.byMetadataID(id)
+		if !ok {
+			if !a.peers.pass(w, request) {
+				answer(w, http.StatusNotFound, "no container has this metadata id: use the URL in ECS_CONTAINER_METADATA_URI_V4")
+			}
+			return
+		}
+		ctx, cancel := context.WithTimeout(request.Context(), renderLimit)
+		defer cancel()
+		answer(w, http.StatusOK, render(ctx, r, i))
 	}
+}
+
+// answer writes a body as JSON; a caller that has gone is its own affair.
+func answer(w http.ResponseWriter, status int, body any) {
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body)
 }
 
 // The shapes of the task metadata endpoint, with its names.
@@ -132,14 +159,14 @@ type (
 	}
 )
 
-func (a *Agent) taskMetadata(r *record, v4 bool) taskMetadata {
+func (a *Agent) taskMetadata(ctx context.Context, r *record, v4 bool) taskMetadata {
 	t := &r.Task
 	m := taskMetadata{
 		Cluster: t.TaskClusterARN, TaskARN: t.ARN, Family: t.Family, Revision: t.Version,
 		DesiredStatus: desired(r), KnownStatus: string(r.status()),
 		PullStartedAt: timePointer(r.PullStartedAt), PullStoppedAt: timePointer(r.PullStoppedAt),
 		ExecutionStoppedAt: timePointer(r.ExecutionStoppedAt),
-		AvailabilityZone:   firstOf(t.Zone, a.options.Zone), LaunchType: t.LaunchType,
+		AvailabilityZone:   firstOf(t.Zone, a.zoneName()), LaunchType: t.LaunchType,
 		Containers: []containerMetadata{},
 	}
 	if v4 {
@@ -149,7 +176,7 @@ func (a *Agent) taskMetadata(r *record, v4 bool) taskMetadata {
 		m.Limits = &limits{CPU: t.CPU, Memory: t.Memory}
 	}
 	for i := range r.Containers {
-		m.Containers = append(m.Containers, a.containerMetadata(r, i, v4))
+		m.Containers = append(m.Containers, a.containerMetadata(ctx, r, i, v4))
 	}
 	return m
 }
@@ -161,7 +188,7 @@ func desired(r *record) string {
 	return string(StatusRunning)
 }
 
-func (a *Agent) containerMetadata(r *record, i int, v4 bool) containerMetadata {
+func (a *Agent) containerMetadata(ctx context.Context, r *record, i int, v4 bool) containerMetadata {
 	c, state := &r.Task.Containers[i], &r.Containers[i]
 	config, host, _ := c.DockerConfig.Parse() // what does not parse was refused at creation
 	m := containerMetadata{
@@ -169,7 +196,7 @@ func (a *Agent) containerMetadata(r *record, i int, v4 bool) containerMetadata {
 		Labels: labels(r, i, config.Labels), DesiredStatus: desired(r), KnownStatus: string(state.Status),
 		Limits:    limits{CPU: float64(c.CPU), Memory: c.Memory},
 		CreatedAt: timePointer(state.CreatedAt), StartedAt: timePointer(state.StartedAt), Type: "NORMAL",
-		Networks: []networkMetadata{a.networkMetadata(r, i, v4)},
+		Networks: []networkMetadata{a.networkMetadata(ctx, r, i, v4)},
 	}
 	if state.Exit != nil {
 		m.ExitCode, m.FinishedAt = &state.Exit.Code, &state.Exit.At
@@ -208,7 +235,7 @@ func labels(r *record, i int, own map[string]string) map[string]string {
 	return all
 }
 
-func (a *Agent) networkMetadata(r *record, i int, v4 bool) networkMetadata {
+func (a *Agent) networkMetadata(ctx context.Context, r *record, i int, v4 bool) networkMetadata {
 	m := networkMetadata{NetworkMode: r.networkMode(), IPv4Addresses: []string{}}
 	if len(r.Task.ENIs) > 0 {
 		e := &r.Task.ENIs[0]
@@ -224,7 +251,7 @@ func (a *Agent) networkMetadata(r *record, i int, v4 bool) networkMetadata {
 		}
 		return m
 	}
-	sandboxes, err := a.networks.Sandboxes(context.Background())
+	sandboxes, err := a.networks.Sandboxes(ctx)
 	if err != nil {
 		return m
 	}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 
 	"longshore.dev/longshore/internal/acs"
@@ -35,6 +36,9 @@ type controlPlane interface {
 	SubmitContainerStateChange(context.Context, *ecs.SubmitContainerStateChangeInput, ...func(*ecs.Options)) (*ecs.SubmitContainerStateChangeOutput, error)
 }
 
+// onlyOnce leaves repeating to the agent, which knows how long to wait for what.
+func onlyOnce(o *ecs.Options) { o.Retryer = aws.NopRetryer{} }
+
 // parts are what tasks are run with.
 type parts struct {
 	images   image.Store
@@ -42,7 +46,9 @@ type parts struct {
 	runtime  runtime.Runtime
 	logs     LogDrivers
 	control  controlPlane
-	db       *db
+	// submitting bounds the submissions under way.
+	submitting chan struct{}
+	db         *db
 	// volumes is the directory of the tasks' own volumes.
 	volumes string
 	region  string
@@ -62,12 +68,26 @@ func newBackoff(limit time.Duration) *backoff {
 	return &backoff{wait: 250 * time.Millisecond, limit: limit}
 }
 
-// sleep waits, and returns false when ctx ended.
-func (b *backoff) sleep(ctx context.Context) bool {
-	// A fifth more or less, so that nodes do not come back all at once.
-	timer := time.NewTimer(b.wait - b.wait/5 + rand.N(2*b.wait/5+1))
-	defer timer.Stop()
+// next returns how long to wait now, and grows.
+func (b *backoff) next() time.Duration {
+	wait := jittered(b.wait)
 	b.wait = min(b.wait+b.wait/2, b.limit)
+	return wait
+}
+
+// jittered is a fifth more or less, so that nodes do not come back all at once.
+func jittered(d time.Duration) time.Duration { return d - d/5 + rand.N(2*d/5+1) }
+
+// sleep waits, and returns false when ctx ended.
+func (b *backoff) sleep(ctx context.Context) bool { return pause(ctx, b.next()) }
+
+// pause waits for d, and returns false when ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true

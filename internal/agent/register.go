@@ -49,6 +49,12 @@ var capabilities = []string{
 // agent offers; task definitions require them by name.
 const dockerAPIFirst, dockerAPILast = 17, 44
 
+// attributeZone carries the node's zone, and the control plane's answer to it.
+const attributeZone = "ecs.availability-zone"
+
+// dockerVersion is what the agent announces in the place of Docker's version.
+const dockerVersion = "longshore"
+
 func (a *Agent) attributes() []ecstypes.Attribute {
 	var all []ecstypes.Attribute
 	add := func(name, value string) {
@@ -64,7 +70,7 @@ func (a *Agent) attributes() []ecstypes.Attribute {
 	add("ecs.os-family", "LINUX")
 	add("ecs.cpu-architecture", architecture())
 	if a.options.Zone != "" {
-		add("ecs.availability-zone", a.options.Zone)
+		add(attributeZone, a.options.Zone)
 	}
 	for _, name := range sortedKeys(a.options.Attributes) {
 		add(name, a.options.Attributes[name])
@@ -80,29 +86,84 @@ func architecture() string {
 	return goruntime.GOARCH
 }
 
+// Waits between attempts to register, as Amazon's agent has them: for a control
+// plane that asks for patience, and how often one may say that the node may not.
+const (
+	registerBackoffFirst = 3 * time.Second
+	registerBackoffLast  = 192 * time.Second
+	registerDenials      = 3
+)
+
 // registerUntilDone registers, for as long as the control plane can't be reached
-// or asks for patience. A refusal is final, unless it is of the instance that the
-// node was: deregistered, in another cluster, or of a control plane that began
-// anew. Then the node becomes a new one.
+// or asks for patience: the node's tasks are looked after meanwhile. A refusal is
+// final, unless it is of the instance that the node was: deregistered, in another
+// cluster, or of a control plane that began anew. Then the node becomes a new one.
 func (a *Agent) registerUntilDone(ctx context.Context) error {
-	retry := newBackoff(time.Minute)
-	for {
+	unreachable := newBackoff(time.Minute)
+	patience := registerBackoffFirst
+	for denials := 0; ; {
 		err := a.register(ctx)
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}
-		var api smithy.APIError
-		if errors.As(err, &api) && api.ErrorFault() == smithy.FaultClient && !strings.Contains(api.ErrorCode(), "Throttl") {
+		var wait time.Duration
+		switch registrationTrouble(err) {
+		case troubleBusy:
+			wait, patience = jittered(patience), min(2*patience, registerBackoffLast)
+		case troubleUnreachable:
+			wait = unreachable.next()
+		case troubleDenied:
+			if denials++; denials < registerDenials {
+				wait = jittered(registerBackoffFirst)
+				break
+			}
+			fallthrough
+		case troubleRefused:
 			if former := a.forgetInstance(); former != "" {
 				a.log.Warn("the container instance that this node was cannot be taken up again; registering as a new one", "instance", former, "error", err)
+				denials = 0
 				continue
 			}
+			fallthrough
+		default:
 			return fmt.Errorf("the control plane refused to register this node: %w", err)
 		}
-		a.log.Warn("the node could not register yet; trying again", "error", err)
-		if !retry.sleep(ctx) {
+		a.log.Warn("the node could not register yet; trying again", "error", err, "nextAttemptIn", wait)
+		if !pause(ctx, wait) {
 			return nil
 		}
+	}
+}
+
+// What a failed registration means.
+const (
+	troubleUnreachable = iota // no answer
+	troubleBusy               // it has trouble of its own, or asks for patience
+	troubleDenied             // who asks may not, perhaps not yet
+	troubleRefused            // what was asked is wrong
+	troubleFinal              // it took less than was sent
+)
+
+// errAttributesLost is a control plane that did not take the node's attributes:
+// it would place tasks without knowing what the node can do.
+var errAttributesLost = errors.New("the control plane did not take the node's attributes")
+
+func registrationTrouble(err error) int {
+	if errors.Is(err, errAttributesLost) {
+		return troubleFinal
+	}
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return troubleUnreachable
+	}
+	switch code := api.ErrorCode(); {
+	case refusal(err) == notRefused:
+		return troubleBusy
+	case code == "AccessDeniedException", code == "UnrecognizedClientException", code == "InvalidSignatureException",
+		code == "ExpiredTokenException", code == "IncompleteSignatureException", code == "MissingAuthenticationTokenException":
+		return troubleDenied
+	default:
+		return troubleRefused
 	}
 }
 
@@ -131,22 +192,53 @@ func (a *Agent) register(ctx context.Context) error {
 		},
 		VersionInfo: &ecstypes.VersionInfo{
 			AgentVersion: aws.String(a.options.Version), AgentHash: aws.String(a.options.Version),
-			DockerVersion: aws.String("longshore"),
+			DockerVersion: aws.String(dockerVersion),
 		},
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	out, err := a.control.RegisterContainerInstance(ctx, in)
+	out, err := a.control.RegisterContainerInstance(ctx, in, onlyOnce)
 	if err != nil {
 		return err
 	}
 	if out.ContainerInstance == nil || aws.ToString(out.ContainerInstance.ContainerInstanceArn) == "" {
 		return errors.New("the control plane's answer to the registration names no container instance")
 	}
+	if err := echoed(in.Attributes, out.ContainerInstance.Attributes); err != nil {
+		return err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.zone = firstOf(attributeValue(out.ContainerInstance.Attributes, attributeZone), a.options.Zone)
 	a.registered.Cluster, a.registered.ContainerInstanceARN = aws.ToString(in.Cluster), *out.ContainerInstance.ContainerInstanceArn
 	return a.db.putIdentity(a.registered)
+}
+
+// echoed checks that every attribute sent has come back as it was.
+func echoed(sent, back []ecstypes.Attribute) error {
+	kept := make(map[string]string, len(back))
+	for _, b := range back {
+		kept[aws.ToString(b.Name)] = aws.ToString(b.Value)
+	}
+	var lost []string
+	for _, s := range sent {
+		if value, ok := kept[aws.ToString(s.Name)]; !ok || value != aws.ToString(s.Value) {
+			lost = append(lost, aws.ToString(s.Name))
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %d of %d did not come back as sent (%s …)", errAttributesLost, len(lost), len(sent), strings.Join(lost[:min(3, len(lost))], ", "))
+}
+
+func attributeValue(list []ecstypes.Attribute, name string) string {
+	for _, a := range list {
+		if aws.ToString(a.Name) == name {
+			return aws.ToString(a.Value)
+		}
+	}
+	return ""
 }
 
 // resources are what was configured, or what the machine has less a reserve.

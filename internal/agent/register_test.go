@@ -22,7 +22,7 @@ func (f *forgetful) RegisterContainerInstance(_ context.Context, in *ecs.Registe
 	if in.ContainerInstanceArn != nil || f.refuseAll {
 		return nil, &ecstypes.InvalidParameterException{Message: aws.String("no such instance")}
 	}
-	return &ecs.RegisterContainerInstanceOutput{ContainerInstance: &ecstypes.ContainerInstance{ContainerInstanceArn: aws.String("arn:new")}}, nil
+	return &ecs.RegisterContainerInstanceOutput{ContainerInstance: &ecstypes.ContainerInstance{ContainerInstanceArn: aws.String("arn:new"), Attributes: in.Attributes}}, nil
 }
 
 func TestNodeThatWasDeregisteredStartsAsANewInstance(t *testing.T) {

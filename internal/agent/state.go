@@ -112,8 +112,12 @@ func (r *record) status() Status {
 }
 
 // allStarted tells whether every container is running or has ended after a
-// start; one that is not essential may also have failed to start.
+// start; one that is not essential may also have failed to start. A task without
+// containers, known only to be stopped, never started.
 func (r *record) allStarted() bool {
+	if len(r.Containers) == 0 {
+		return false
+	}
 	for i := range r.Containers {
 		c := &r.Containers[i]
 		ended := c.Status == StatusStopped && (!c.StartedAt.IsZero() || !r.Task.Containers[i].Essential)

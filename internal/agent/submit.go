@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -74,7 +75,7 @@ func taskInput(r *record, status Status) *ecs.SubmitTaskStateChangeInput {
 	if status == StatusStopped {
 		in.ExecutionStoppedAt = timePointer(r.ExecutionStoppedAt)
 		if r.Failure != "" {
-			in.Reason = aws.String(truncate(r.Failure, 1024))
+			in.Reason = aws.String(truncate(r.Failure, maxReason))
 		}
 	}
 	for i := range r.Containers {
@@ -146,27 +147,20 @@ func timePointer(t time.Time) *time.Time {
 	return &t
 }
 
-// submit tells the control plane, again and again until it answers. A refusal
-// that no repetition can change is logged and counts as an acknowledgement: the
-// control plane does not know the task (any more).
+const (
+	maxReason = 1024 // of ECS
+	// maxSubmitting bounds the submissions under way at once.
+	maxSubmitting = 64
+	submitTimeout = 30 * time.Second
+	submitBackoff = 30 * time.Second
+	// submitPatience is how long a refusal that may pass is met with another try.
+	submitPatience = 24 * time.Hour
+)
+
+// submit tells the control plane, again and again until it answers.
 func (w *worker) submit(ctx context.Context, s *submission) event {
-	retry := newBackoff(30 * time.Second)
-	for {
-		err := w.submitOnce(ctx, s)
-		if err == nil {
-			break
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if final(err) {
-			w.log.Warn("the control plane refused a state change", "task", w.record.ID, "error", err)
-			break
-		}
-		w.log.Debug("a state change could not be submitted; trying again", "task", w.record.ID, "error", err)
-		if !retry.sleep(ctx) {
-			return nil
-		}
+	if err := w.tell(ctx, s); err != nil {
+		return nil
 	}
 	return func(r *record) bool {
 		s.acknowledged(r)
@@ -174,29 +168,95 @@ func (w *worker) submit(ctx context.Context, s *submission) event {
 	}
 }
 
-func (w *worker) submitOnce(ctx context.Context, s *submission) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+// tell submits until the control plane answers, or ctx ends (an error). While it
+// cannot be reached or has trouble of its own, that goes on; a refusal counts as
+// an answer at once where repeating cannot help, and after a day otherwise: the
+// control plane does not know the task (any more), and a task must not wait for it
+// forever.
+func (p *parts) tell(ctx context.Context, s *submission) error {
+	retry := newBackoff(submitBackoff)
+	var refusedSince time.Time
+	for {
+		err := p.tellOnce(ctx, s)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		switch refusal(err) {
+		case refusedFinally:
+			p.log.Warn("the control plane refused a state change; it is not submitted again", "task", s.taskARN(), "error", err)
+			return nil
+		case refusedForNow:
+			if refusedSince.IsZero() {
+				refusedSince = p.now()
+				p.log.Warn("the control plane refuses a state change; trying again for a day", "task", s.taskARN(), "error", err)
+			}
+			if p.now().Sub(refusedSince) > submitPatience {
+				p.log.Error("the control plane has refused a state change for a day; it is given up", "task", s.taskARN(), "error", err)
+				return nil
+			}
+		default:
+			refusedSince = time.Time{}
+			p.log.Debug("a state change could not be submitted; trying again", "task", s.taskARN(), "error", err)
+		}
+		if !retry.sleep(ctx) {
+			return ctx.Err()
+		}
+	}
+}
+
+func (p *parts) tellOnce(ctx context.Context, s *submission) error {
+	select {
+	case p.submitting <- struct{}{}:
+		defer func() { <-p.submitting }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
 	defer cancel()
 	if s.container != nil {
-		_, err := w.control.SubmitContainerStateChange(ctx, s.container)
+		_, err := p.control.SubmitContainerStateChange(ctx, s.container, onlyOnce)
 		return err
 	}
-	_, err := w.control.SubmitTaskStateChange(ctx, s.task)
+	_, err := p.control.SubmitTaskStateChange(ctx, s.task, onlyOnce)
 	return err
 }
 
-// final tells whether repeating a request cannot help: the control plane
-// understood it and said no, for another reason than who asks or how often.
-func final(err error) bool {
+func (s *submission) taskARN() string {
+	if s.container != nil {
+		return aws.ToString(s.container.Task)
+	}
+	return aws.ToString(s.task.Task)
+}
+
+// Kinds of answers that are errors.
+const (
+	notRefused     = iota // no answer, trouble of the control plane, too many requests
+	refusedForNow         // a refusal that may pass: of who asks, or of an unknown kind
+	refusedFinally        // what was asked is wrong and stays so
+)
+
+// refusal tells what an error means for repeating its request.
+func refusal(err error) int {
 	var api smithy.APIError
-	if !errors.As(err, &api) || api.ErrorFault() == smithy.FaultServer {
-		return false
+	if !errors.As(err, &api) || api.ErrorFault() == smithy.FaultServer || strings.Contains(api.ErrorCode(), "Throttl") {
+		return notRefused
+	}
+	var response *smithyhttp.ResponseError
+	if errors.As(err, &response) {
+		if status := response.HTTPStatusCode(); status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout {
+			return notRefused
+		}
 	}
 	switch api.ErrorCode() {
-	case "InvalidParameterException", "ClientException", "ClusterNotFoundException", "AccessDeniedException":
-		var response *smithyhttp.ResponseError
-		return !errors.As(err, &response) || response.HTTPStatusCode() != http.StatusTooManyRequests
+	case "InvalidParameterException", "ClientException", "ClusterNotFoundException", "AccessDeniedException",
+		"ValidationException", "SerializationException", "UnknownOperationException", "UnsupportedFeatureException":
+		return refusedFinally
+	case "ServerException", "LimitExceededException", "RequestLimitExceeded", "ServiceUnavailable", "InternalFailure":
+		return notRefused
 	default:
-		return false
+		return refusedForNow
 	}
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"net/url"
 	"time"
 
@@ -12,47 +13,43 @@ import (
 
 const (
 	publishEvery = 20 * time.Second
-	// tasksPerFrame bounds a page of measurements.
+	// tasksPerFrame and bytesPerFrame bound a page of measurements: a frame is at
+	// most 1 MiB, its head and signature included.
 	tasksPerFrame = 10
+	bytesPerFrame = 1<<20 - 16<<10
 )
 
-// telemetry is one life of the TCS session.
-func (a *Agent) telemetry(ctx context.Context) error {
-	endpoints, err := a.discover(ctx)
+// openTelemetry is one life of the TCS session.
+func (a *Agent) openTelemetry(ctx context.Context) (opened bool, err error) {
+	where, err := a.discover(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	id := a.identity()
 	query := url.Values{
 		"cluster": {id.Cluster}, "containerInstance": {id.ContainerInstanceARN},
-		"agentHash": {a.options.Version}, "agentVersion": {a.options.Version},
+		"agentHash": {a.options.Version}, "agentVersion": {a.options.Version}, "dockerVersion": {dockerVersion},
 	}
-	client, err := acs.Dial(ctx, aws.ToString(endpoints.TelemetryEndpoint), query, a.options.Sign, a.options.HTTPClient)
+	client, err := acs.Dial(ctx, aws.ToString(where.TelemetryEndpoint), query, a.options.Sign, a.options.HTTPClient)
 	if err != nil {
-		return err
+		a.endpoints.doubt()
+		return false, err
 	}
-	defer client.Close()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	done := make(chan struct{})
-	defer func() { client.Close(); <-done }()
-	go func() {
-		defer close(done)
-		for {
-			// Acknowledgements carry nothing; they only show that the other side lives.
-			if _, err := readFrame(ctx, client); err != nil {
-				cancel(err)
-				return
-			}
-		}
-	}()
+	return true, a.telemetry(ctx, client)
+}
+
+// telemetry publishes until the session ends. What comes back says nothing but
+// that the other side lives.
+func (a *Agent) telemetry(ctx context.Context, client *acs.Client) (err error) {
+	in := newInbox(ctx, client)
+	defer func() { in.close(err) }()
 	ticker := time.NewTicker(publishEvery)
 	defer ticker.Stop()
 	for {
 		var err error
 		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		case <-in.frames:
+		case err = <-in.failed:
 		case <-ticker.C:
 			err = a.publishMetrics(ctx, client)
 			if err == nil {
@@ -60,6 +57,8 @@ func (a *Agent) telemetry(ctx context.Context) error {
 			}
 		case <-a.health:
 			err = a.publishHealth(ctx, client)
+		case <-a.checkup.news:
+			err = a.publishInstanceStatus(ctx, client)
 		}
 		if err != nil {
 			return err
@@ -67,7 +66,24 @@ func (a *Agent) telemetry(ctx context.Context) error {
 	}
 }
 
-// publishMetrics sends what was measured since the last time, in pages.
+// pages cuts a list into frames' worth: at most tasksPerFrame, and no more than
+// bytesPerFrame as JSON, unless one alone is larger. An empty list is one page.
+func pages[T any](all []T) [][]T {
+	var cut [][]T
+	start, size := 0, 0
+	for i := range all {
+		raw, err := json.Marshal(all[i])
+		n := len(raw) + 1
+		if err == nil && i > start && (i-start == tasksPerFrame || size+n > bytesPerFrame) {
+			cut = append(cut, all[start:i])
+			start, size = i, 0
+		}
+		size += n
+	}
+	return append(cut, all[start:])
+}
+
+// publishMetrics sends what was measured since the last time.
 func (a *Agent) publishMetrics(ctx context.Context, client *acs.Client) error {
 	var metrics []acs.TaskMetric
 	for _, r := range a.engine.records() {
@@ -82,15 +98,12 @@ func (a *Agent) publishMetrics(ctx context.Context, client *acs.Client) error {
 			metrics = append(metrics, m)
 		}
 	}
-	id := a.identity()
-	message := a.newID()
-	for first := true; first || len(metrics) > 0; first = false {
-		page := metrics[:min(tasksPerFrame, len(metrics))]
-		metrics = metrics[len(page):]
+	id, message, all := a.identity(), a.newID(), pages(metrics)
+	for i, page := range all {
 		err := client.SendSigned(ctx, acs.TypePublishMetrics, acs.PublishMetrics{
 			Metadata: acs.MetricsMetadata{
 				Cluster: id.Cluster, ContainerInstance: id.ContainerInstanceARN, MessageID: message,
-				Idle: len(page) == 0, Fin: len(metrics) == 0,
+				Idle: len(page) == 0, Fin: i == len(all)-1,
 			},
 			Timestamp: acs.TimestampOf(a.now()), TaskMetrics: page,
 		})
@@ -119,13 +132,14 @@ func (a *Agent) publishHealth(ctx context.Context, client *acs.Client) error {
 			tasks = append(tasks, t)
 		}
 	}
-	id := a.identity()
-	for len(tasks) > 0 {
-		page := tasks[:min(tasksPerFrame, len(tasks))]
-		tasks = tasks[len(page):]
+	if len(tasks) == 0 {
+		return nil
+	}
+	id, all := a.identity(), pages(tasks)
+	for i, page := range all {
 		err := client.SendSigned(ctx, acs.TypePublishHealth, acs.PublishHealth{
 			Metadata: acs.MetricsMetadata{
-				Cluster: id.Cluster, ContainerInstance: id.ContainerInstanceARN, MessageID: a.newID(), Fin: len(tasks) == 0,
+				Cluster: id.Cluster, ContainerInstance: id.ContainerInstanceARN, MessageID: a.newID(), Fin: i == len(all)-1,
 			},
 			Timestamp: acs.TimestampOf(a.now()), Tasks: page,
 		})
