@@ -227,6 +227,9 @@ func (t *Task) conclusion(agentReason string) (types.TaskStopCode, string) {
 	if agentReason != "" && t.StartedAt.IsZero() {
 		return types.TaskStopCodeTaskFailedToStart, agentReason // though some of its containers may have run
 	}
+	if agentReason != "" {
+		return types.TaskStopCodeEssentialContainerExited, agentReason // the agent knows better than the rule
+	}
 	if !t.StartedAt.IsZero() || t.ran() {
 		return types.TaskStopCodeEssentialContainerExited, "Essential container in task exited"
 	}

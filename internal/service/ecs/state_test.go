@@ -115,6 +115,8 @@ func TestWhyATaskStopped(t *testing.T) {
 			types.TaskStopCodeEssentialContainerExited, "Essential container in task exited", true},
 		{"it exited between two reports", []report{stop(types.ContainerStateChange{ExitCode: &two}, "")},
 			types.TaskStopCodeEssentialContainerExited, "Essential container in task exited", true},
+		{"the agent says why a task that ran has stopped", []report{{Status: taskRunning}, {Status: taskStopped, Reason: "it was lost"}},
+			types.TaskStopCodeEssentialContainerExited, "it was lost", true},
 		{"the task failed to start", []report{stop(types.ContainerStateChange{}, pull)}, types.TaskStopCodeTaskFailedToStart, pull, false},
 		{"its container failed to start", []report{stop(types.ContainerStateChange{Reason: &pull}, "")}, types.TaskStopCodeTaskFailedToStart, pull, false},
 		{"nobody knows why", []report{{Status: taskStopped}}, types.TaskStopCodeTaskFailedToStart, "Task failed to start", false},
