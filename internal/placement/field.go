@@ -18,7 +18,24 @@ import (
 type field struct {
 	task       *task
 	candidates []candidate
+	owned      []node // one for each candidate, of which most are used
 	classes    []*class
+}
+
+// prepare makes room for n candidates.
+func (f *field) prepare(t *task, n int) {
+	f.task = t
+	if cap(f.candidates) < n {
+		f.candidates, f.owned = make([]candidate, n), make([]node, n)
+	}
+	f.candidates, f.owned = f.candidates[:n], f.owned[:n]
+}
+
+// release lets go of all that the field refers to, but keeps its room.
+func (f *field) release() {
+	clear(f.candidates)
+	clear(f.owned)
+	f.task, f.classes = nil, nil
 }
 
 // candidate is an instance with what the plan has put on it so far.
@@ -57,17 +74,17 @@ type class struct {
 	members memberHeap
 }
 
-func newField(instances []Instance, t *task) *field {
-	f := &field{task: t, candidates: make([]candidate, len(instances))}
-	nodes := make(map[string]*node, len(instances))
-	owned := make([]node, len(instances))
+func (f *field) fill(instances []*Instance, t *task) {
+	f.prepare(t, len(instances))
+	nodes := nodeFinder{}
 	classes := newClassifier(f)
-	for i := range instances {
+	for i, in := range instances {
 		c := &f.candidates[i]
-		*c = candidate{Instance: &instances[i], task: t, at: -1}
-		c.groupTasks, c.runningTasks = c.Instance.TaskGroups[t.Group], c.Instance.RunningTasks
+		c.Instance, c.task, c.at = in, t, -1
+		c.groupTasks, c.runningTasks = in.groupTasks(t.Group), in.RunningTasks
 		c.allTasks = c.countTasks()
-		c.node = nodeOf(nodes, c, &owned[i])
+		nodes.past = f.candidates[:i]
+		c.node = nodes.nodeOf(c, &f.owned[i])
 		c.class = classes.classify(c)
 		for _, b := range c.class.buckets {
 			if b != nil {
@@ -88,19 +105,44 @@ func newField(instances []Instance, t *task) *field {
 	for _, cl := range f.classes {
 		heap.Init(&cl.members)
 	}
-	return f
+}
+
+// nodeFinder finds the nodes that are known already. As long as they come in
+// ascending order, it needs to know only the last.
+type nodeFinder struct {
+	last   *node
+	lastID string
+	by     map[string]*node // once the order was broken
+	past   []candidate      // with their nodes
+}
+
+func (f *nodeFinder) find(id string, fresh *node) *node {
+	if f.by == nil && id < f.lastID {
+		f.by = make(map[string]*node, cap(f.past))
+		for i := range f.past {
+			if c := &f.past[i]; c.NodeID != "" {
+				f.by[c.NodeID] = c.node
+			}
+		}
+	}
+	if f.by != nil {
+		if f.by[id] == nil {
+			f.by[id] = fresh
+		}
+		return f.by[id]
+	}
+	if f.last == nil || id != f.lastID {
+		f.last, f.lastID = fresh, id
+	}
+	return f.last
 }
 
 // nodeOf returns the node of c, which is fresh if it is not known yet. Should
 // instances disagree about what their node has left, the least counts.
-func nodeOf(nodes map[string]*node, c *candidate, fresh *node) *node {
+func (f *nodeFinder) nodeOf(c *candidate, fresh *node) *node {
 	n := fresh
 	if c.NodeID != "" {
-		if known := nodes[c.NodeID]; known != nil {
-			n = known
-		} else {
-			nodes[c.NodeID] = n
-		}
+		n = f.find(c.NodeID, fresh)
 	}
 	if len(n.candidates) == 0 {
 		// Most nodes have one instance: its place is in the node itself.
@@ -173,8 +215,8 @@ func (f *field) take(c *candidate) {
 // countTasks counts the tasks on the instance, those that do not run yet too.
 func (c *candidate) countTasks() int {
 	n := 0
-	for _, tasks := range c.Instance.TaskGroups {
-		n += tasks
+	for _, g := range c.Instance.TaskGroups {
+		n += g.Tasks
 	}
 	return max(n, c.Instance.RunningTasks)
 }
@@ -217,15 +259,22 @@ func (c *candidate) compare(other *candidate) int {
 }
 
 func (c *candidate) hasAttribute(a Attribute) bool {
-	value, ok := c.Attributes[a.Name]
+	value, ok := c.attribute(a.Name)
 	return ok && (a.Value == "" || a.Value == value)
+}
+
+func (c *candidate) attribute(name string) (string, bool) {
+	if name == zoneAttribute && c.Zone != "" {
+		return c.Zone, true
+	}
+	value, ok := c.Attributes[name]
+	return value, ok
 }
 
 // Value implements cql.Subject.
 func (c *candidate) Value(name string) (string, bool) {
 	if attribute, ok := strings.CutPrefix(name, "attribute:"); ok {
-		v, ok := c.Attributes[attribute]
-		return v, ok
+		return c.attribute(attribute)
 	}
 	switch name {
 	case "agentConnected":
@@ -247,8 +296,8 @@ func (c *candidate) TaskGroups() iter.Seq[string] {
 		if c.groupTasks > 0 && !yield(c.task.Group) {
 			return
 		}
-		for group, n := range c.Instance.TaskGroups {
-			if n > 0 && group != c.task.Group && !yield(group) {
+		for _, g := range c.Instance.TaskGroups {
+			if g.Tasks > 0 && g.Group != c.task.Group && !yield(g.Group) {
 				return
 			}
 		}
@@ -281,7 +330,7 @@ func (k *classifier) classify(c *candidate) *class {
 		}
 		// An instance without the attribute counts with its like: strategies
 		// prefer, they do not exclude. NUL cannot be in a value.
-		value, ok := c.Attributes[l.attribute]
+		value, ok := c.attribute(l.attribute)
 		if !ok {
 			k.key = append(k.key, 1)
 		}

@@ -14,7 +14,7 @@ type Resources struct {
 }
 
 // Instance is a container instance as placement sees it. Place does not modify
-// it, nor the maps that it holds.
+// it, nor what it holds.
 type Instance struct {
 	// ID is the container instance's id, NodeID the machine that it stands for:
 	// instances of one node (one for each cluster) share its resources and ports.
@@ -26,15 +26,19 @@ type Instance struct {
 	AgentConnected bool
 	// Remaining resources of the node.
 	Remaining Resources
-	// UsedTCP and UsedUDP are the host ports taken on the node.
-	UsedTCP map[uint16]bool
-	UsedUDP map[uint16]bool
+	// UsedTCP and UsedUDP are the host ports that tasks have taken on the node,
+	// KeptTCP and KeptUDP those that it keeps for itself.
+	UsedTCP, UsedUDP Ports
+	KeptTCP, KeptUDP Ports
 	// Attributes by name, built-in ones (ecs.availability-zone) and capabilities
 	// included; an attribute without a value maps to "".
 	Attributes map[string]string
+	// Zone repeats the attribute ecs.availability-zone, so that it need not be
+	// looked up; empty when it is not repeated here.
+	Zone string
 	// TaskGroups counts the instance's tasks per group, of this cluster, from the
-	// moment that they are placed there.
-	TaskGroups map[string]int
+	// moment that they are placed there. It is sorted by group.
+	TaskGroups []TaskGroup
 	// RunningTasks, AgentVersion, EC2InstanceID and RegisteredAt answer the
 	// cluster query language; an empty string is absent.
 	RunningTasks  int
@@ -159,14 +163,27 @@ type Plan struct {
 // resources, ports and tasks that those before it took. The same arguments (and
 // the same state of Rand) give the same plan.
 //
-// A call costs O(instances) plus, for each task, O(log instances + number of
+// Instances in ascending order of NodeID cost less. A call costs O(instances) plus, for each task, O(log instances + number of
 // distinct values of the attributes that strategies spread over).
-func Place(instances []Instance, req Request) Plan {
+func Place(instances []*Instance, req Request) Plan {
+	var p Planner
+	return p.Place(instances, req)
+}
+
+// Planner does what Place does, and keeps the room that it needs for the next
+// call: thousands of instances take much of it. It serves one call at a time, and
+// remembers nothing else.
+type Planner struct{ field field }
+
+// Place is the function of that name.
+func (p *Planner) Place(instances []*Instance, req Request) Plan {
 	task, err := compile(req)
 	if err != nil {
 		return Plan{Unplaced: max(req.Count, 0), Refusal: Refusal{Invalid: err}}
 	}
-	field := newField(instances, task)
+	field := &p.field
+	field.fill(instances, task)
+	defer field.release()
 	plan := Plan{}
 	for range req.Count {
 		chosen := field.best()

@@ -39,16 +39,16 @@ func TestStrategies(t *testing.T) {
 			change: func(f []Instance) { f[0].RunningTasks = 3 }},
 		{name: "default counts tasks that do not run yet", count: 1, want: "a2",
 			change: func(f []Instance) {
-				f[0].TaskGroups = map[string]int{"db": 1}
-				f[2].TaskGroups = map[string]int{"db": 1}
+				f[0].TaskGroups = []TaskGroup{{"db", 1}}
+				f[2].TaskGroups = []TaskGroup{{"db", 1}}
 			}},
 		{name: "spread over zones", strategies: []Strategy{{Spread, "attribute:ecs.availability-zone"}}, count: 4, want: "a1 b1 a1 b1"},
 		{name: "spread counts the tasks of the group on refused instances too", count: 2, want: "b1 b1",
 			strategies: []Strategy{{Spread, "attribute:ecs.availability-zone"}},
-			change:     func(f []Instance) { f[0].Active = false; f[0].TaskGroups = map[string]int{"web": 4} }},
+			change:     func(f []Instance) { f[0].Active = false; f[0].TaskGroups = []TaskGroup{{"web", 4}} }},
 		{name: "spread ignores tasks of other groups", count: 1, want: "a1",
 			strategies: []Strategy{{Spread, "instanceId"}},
-			change:     func(f []Instance) { f[0].TaskGroups = map[string]int{"db": 4}; f[0].RunningTasks = 4 }},
+			change:     func(f []Instance) { f[0].TaskGroups = []TaskGroup{{"db", 4}}; f[0].RunningTasks = 4 }},
 		{name: "spread over zones, then instances", count: 5, want: "a1 b1 a2 b1 a1",
 			strategies: []Strategy{{Spread, "attribute:ecs.availability-zone"}, {Spread, "host"}}},
 		{name: "spread over instances, then zones", count: 4, want: "a1 b1 a2 b1",
@@ -79,7 +79,7 @@ func TestStrategies(t *testing.T) {
 			if tt.change != nil {
 				tt.change(f)
 			}
-			p := Place(f, Request{Count: tt.count, Group: "web", Resources: small, Strategies: tt.strategies})
+			p := Place(pointers(f), Request{Count: tt.count, Group: "web", Resources: small, Strategies: tt.strategies})
 			if got := strings.Join(p.Assignments, " "); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
@@ -104,7 +104,7 @@ func TestRefusalSaysWhy(t *testing.T) {
 		{"ports", func(f []Instance, r *Request) {
 			r.TCPPorts, r.UDPPorts = []uint16{80, 81}, []uint16{53}
 			for i := range f {
-				f[i].UsedTCP, f[i].UsedUDP = map[uint16]bool{80: true}, map[uint16]bool{53: true, 81: true}
+				f[i].UsedTCP, f[i].UsedUDP = Ports{80}, Ports{53, 81}
 			}
 		}, map[Reason]int{ReasonPorts: 3}, "a1", "needs host ports free that are taken: 53, 80"},
 		{"attribute", func(f []Instance, r *Request) {
@@ -123,7 +123,7 @@ func TestRefusalSaysWhy(t *testing.T) {
 		{"distinct instance", func(f []Instance, r *Request) {
 			r.Constraints = []Constraint{{Type: DistinctInstance}}
 			for i := range f {
-				f[i].TaskGroups = map[string]int{"web": 1}
+				f[i].TaskGroups = []TaskGroup{{"web", 1}}
 			}
 		}, map[Reason]int{ReasonDistinct: 3}, "a1", "runs a task of the same group already (distinctInstance)"},
 	}
@@ -131,7 +131,7 @@ func TestRefusalSaysWhy(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f, r := fleet(), Request{Count: 2, Group: "web", Resources: small}
 			tt.change(f, &r)
-			p := Place(f, r)
+			p := Place(pointers(f), r)
 			if len(p.Assignments) != 0 || p.Unplaced != 2 {
 				t.Fatalf("placed %v, unplaced %d", p.Assignments, p.Unplaced)
 			}
@@ -149,7 +149,7 @@ func TestRefusalSaysWhy(t *testing.T) {
 }
 
 func TestPartOfARequestIsPlaced(t *testing.T) {
-	p := Place(fleet(), Request{Count: 5, Resources: small, TCPPorts: []uint16{80}})
+	p := Place(pointers(fleet()), Request{Count: 5, Resources: small, TCPPorts: []uint16{80}})
 	if want := []string{"a1", "b1", "a2"}; !slices.Equal(p.Assignments, want) || p.Unplaced != 2 {
 		t.Errorf("got %v and %d unplaced, want %v and 2: a static port is there once per instance", p.Assignments, p.Unplaced, want)
 	}
@@ -168,14 +168,14 @@ func TestNoInstance(t *testing.T) {
 func TestInstancesOfOneNodeShareIt(t *testing.T) {
 	f := []Instance{instance("one", "a", 1024, 1024), instance("two", "a", 1024, 1024)}
 	f[0].NodeID, f[1].NodeID = "laptop", "laptop"
-	f[1].UsedTCP = map[uint16]bool{443: true}
-	if p := Place(f, Request{Count: 9, Resources: Resources{CPU: 256, Memory: 16}}); len(p.Assignments) != 4 {
+	f[1].UsedTCP = Ports{443}
+	if p := Place(pointers(f), Request{Count: 9, Resources: Resources{CPU: 256, Memory: 16}}); len(p.Assignments) != 4 {
 		t.Errorf("placed %v on a node that has room for 4", p.Assignments)
 	}
-	if p := Place(f, Request{Count: 2, TCPPorts: []uint16{80}}); len(p.Assignments) != 1 {
+	if p := Place(pointers(f), Request{Count: 2, TCPPorts: []uint16{80}}); len(p.Assignments) != 1 {
 		t.Errorf("placed %v on a node that has port 80 once", p.Assignments)
 	}
-	if p := Place(f, Request{Count: 1, TCPPorts: []uint16{443}}); len(p.Assignments) != 0 {
+	if p := Place(pointers(f), Request{Count: 1, TCPPorts: []uint16{443}}); len(p.Assignments) != 0 {
 		t.Errorf("placed %v though the node's port 443 is taken by its other instance", p.Assignments)
 	}
 }
@@ -189,7 +189,7 @@ func TestOrderHoldsAmongInstancesOfOneNode(t *testing.T) {
 		in.NodeID = "laptop"
 		f = append(f, in)
 	}
-	p := Place(f, Request{Count: 6, Resources: Resources{CPU: 1, Memory: 1}})
+	p := Place(pointers(f), Request{Count: 6, Resources: Resources{CPU: 1, Memory: 1}})
 	if want := []string{"i0", "i1", "i2", "i3", "i4", "i5"}; !slices.Equal(p.Assignments, want) {
 		t.Errorf("got %v, want each instance once", p.Assignments)
 	}
@@ -211,11 +211,11 @@ func TestMemberOfSeesEarlierPlacements(t *testing.T) {
 		f := fleet()
 		f[1].EC2InstanceID, f[0].AgentVersion = "i-2", "1.8.1"
 		f[0].RegisteredAt = time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
-		f[2].TaskGroups = map[string]int{"cache": 1, "gone": 0}
+		f[2].TaskGroups = []TaskGroup{{"cache", 1}, {"gone", 0}}
 		if strings.Contains(tt.expression, "<= 2") {
 			f[2].RunningTasks = 1
 		}
-		p := Place(f, Request{Count: 20, Group: "web", Resources: small, Constraints: []Constraint{{MemberOf, tt.expression}}})
+		p := Place(pointers(f), Request{Count: 20, Group: "web", Resources: small, Constraints: []Constraint{{MemberOf, tt.expression}}})
 		if got := strings.Join(p.Assignments, " "); got != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.expression, got, tt.want)
 		}
@@ -226,7 +226,7 @@ func TestRandomIsFairAndSeeded(t *testing.T) {
 	request := func(seed uint64) Request {
 		return Request{Count: 3000, Strategies: []Strategy{{Type: Random}}, Rand: rand.New(rand.NewPCG(seed, 0))}
 	}
-	first := Place(fleet(), request(7))
+	first := Place(pointers(fleet()), request(7))
 	counts := map[string]int{}
 	repeats := 0
 	for i, id := range first.Assignments {
@@ -243,10 +243,10 @@ func TestRandomIsFairAndSeeded(t *testing.T) {
 	if repeats < 900 || repeats > 1100 {
 		t.Errorf("the instance before was chosen again %d times of 3000, want about 1000: choices are not independent", repeats)
 	}
-	if !slices.Equal(first.Assignments, Place(fleet(), request(7)).Assignments) {
+	if !slices.Equal(first.Assignments, Place(pointers(fleet()), request(7)).Assignments) {
 		t.Error("the same seed gave another plan")
 	}
-	if slices.Equal(first.Assignments, Place(fleet(), request(8)).Assignments) {
+	if slices.Equal(first.Assignments, Place(pointers(fleet()), request(8)).Assignments) {
 		t.Error("another seed gave the same plan")
 	}
 }
@@ -271,7 +271,7 @@ func TestInvalidRequests(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got %v, want %s", err, tt.want)
 		}
-		p := Place(fleet(), tt.request)
+		p := Place(pointers(fleet()), tt.request)
 		if p.Unplaced != 1 || p.Refusal.Invalid == nil || p.Refusal.Explain(nil) != err.Error() {
 			t.Errorf("placing the invalid request gave %+v", p)
 		}
@@ -284,7 +284,7 @@ func TestRefusedInstancesAreBounded(t *testing.T) {
 		f = append(f, instance(fmt.Sprintf("i%03d", i), "a", 0, 0))
 	}
 	f[len(f)-1].Remaining = Resources{CPU: 1, Memory: 127}
-	r := Place(f, Request{Count: 1, Resources: small}).Refusal
+	r := Place(pointers(f), Request{Count: 1, Resources: small}).Refusal
 	if last := r.Instances[len(r.Instances)-1]; r.Nearest != "i149" || last.ID != r.Nearest {
 		t.Errorf("the nearest instance, %s, is not among those told", r.Nearest)
 	}
@@ -310,6 +310,14 @@ func BenchmarkPlaceRunTask(b *testing.B) {
 	})
 }
 
+func pointers(f []Instance) []*Instance {
+	all := make([]*Instance, len(f))
+	for i := range f {
+		all[i] = &f[i]
+	}
+	return all
+}
+
 func benchmark(b *testing.B, r Request) {
 	r.Group, r.Resources = "service:web", small
 	var f []Instance
@@ -318,11 +326,14 @@ func benchmark(b *testing.B, r Request) {
 		in.Attributes["ecs.instance-type"] = "m5.xlarge"
 		in.Attributes["ecs.capability.docker-remote-api.1.19"] = ""
 		in.Attributes["ecs.capability.execution-role-ecr-pull"] = ""
+		in.NodeID, in.Zone = in.ID, in.Attributes[zoneAttribute]
 		f = append(f, in)
 	}
 	b.ReportAllocs()
+	instances := pointers(f)
+	var planner Planner
 	for b.Loop() {
-		if p := Place(f, r); p.Unplaced != 0 {
+		if p := planner.Place(instances, r); p.Unplaced != 0 {
 			b.Fatal(p.Refusal.Explain(nil))
 		}
 	}

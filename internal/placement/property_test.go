@@ -33,12 +33,9 @@ var (
 	}
 )
 
-func portSet(ports []uint16) map[uint16]bool {
-	set := map[uint16]bool{}
-	for _, p := range ports {
-		set[p] = true
-	}
-	return set
+func portSet(ports ...uint16) Ports {
+	slices.Sort(ports)
+	return ports
 }
 
 func drawFleet(t *rapid.T) []Instance {
@@ -48,15 +45,14 @@ func drawFleet(t *rapid.T) []Instance {
 			ID: fmt.Sprintf("i%d", i), Order: rapid.IntRange(0, 2).Draw(t, "order"),
 			Active: rapid.IntRange(0, 9).Draw(t, "active") > 0, AgentConnected: rapid.IntRange(0, 9).Draw(t, "connected") > 0,
 			Remaining: drawResources.Draw(t, "remaining"),
-			UsedTCP:   portSet(drawPorts.Draw(t, "tcp")), UsedUDP: portSet(drawPorts.Draw(t, "udp")),
-			TaskGroups: map[string]int{},
+			UsedTCP:   portSet(drawPorts.Draw(t, "tcp")...), UsedUDP: portSet(drawPorts.Draw(t, "udp")...),
 			Attributes: map[string]string{zoneAttribute: drawZone.Draw(t, "zone")},
 		}
 		if rapid.Bool().Draw(t, "racked") {
 			in.Attributes["rack"] = rapid.SampledFrom([]string{"r1", "r2"}).Draw(t, "rack")
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "tasks") {
-			in.TaskGroups[drawGroup.Draw(t, "group")]++
+			in.TaskGroups = CountTask(in.TaskGroups, drawGroup.Draw(t, "group"), 1)
 			in.RunningTasks += rapid.IntRange(0, 1).Draw(t, "runs")
 		}
 		if n := rapid.IntRange(0, 5).Draw(t, "node"); n < i && n < 3 {
@@ -99,15 +95,7 @@ type ledger struct {
 }
 
 func newLedger(fleet []Instance, r Request) *ledger {
-	l := &ledger{slices.Clone(fleet), r}
-	for i, in := range l.fleet {
-		groups := map[string]int{}
-		for g, n := range in.TaskGroups {
-			groups[g] = n
-		}
-		l.fleet[i].TaskGroups = groups
-	}
-	return l
+	return &ledger{slices.Clone(fleet), r}
 }
 
 func (l *ledger) fits(in Instance) bool {
@@ -121,24 +109,24 @@ func (l *ledger) fits(in Instance) bool {
 		}
 	}
 	for _, c := range r.Constraints {
-		if c.Type == DistinctInstance && in.TaskGroups[r.Group] > 0 {
+		if c.Type == DistinctInstance && in.groupTasks(r.Group) > 0 {
 			return false
 		}
 		if c.Type == MemberOf {
 			e, err := cql.Parse(c.Expression)
-			subject := &candidate{Instance: &in, task: &task{Request: r}, groupTasks: in.TaskGroups[r.Group], runningTasks: in.RunningTasks}
+			subject := &candidate{Instance: &in, task: &task{Request: r}, groupTasks: in.groupTasks(r.Group), runningTasks: in.RunningTasks}
 			if err != nil || !e.Matches(subject) {
 				return false
 			}
 		}
 	}
 	for _, p := range r.TCPPorts {
-		if in.UsedTCP[p] {
+		if slices.Contains(in.UsedTCP, p) {
 			return false
 		}
 	}
 	for _, p := range r.UDPPorts {
-		if in.UsedUDP[p] {
+		if slices.Contains(in.UsedUDP, p) {
 			return false
 		}
 	}
@@ -147,7 +135,7 @@ func (l *ledger) fits(in Instance) bool {
 
 func (l *ledger) place(id string) {
 	at := slices.IndexFunc(l.fleet, func(in Instance) bool { return in.ID == id })
-	l.fleet[at].TaskGroups[l.request.Group]++
+	l.fleet[at].TaskGroups = CountTask(l.fleet[at].TaskGroups, l.request.Group, 1)
 	l.fleet[at].RunningTasks++
 	for i := range l.fleet {
 		in := &l.fleet[i]
@@ -157,14 +145,8 @@ func (l *ledger) place(id string) {
 		in.Remaining.CPU -= l.request.Resources.CPU
 		in.Remaining.Memory -= l.request.Resources.Memory
 		in.Remaining.GPU -= l.request.Resources.GPU
-		tcp, udp := portSet(l.request.TCPPorts), portSet(l.request.UDPPorts)
-		for p := range in.UsedTCP {
-			tcp[p] = true
-		}
-		for p := range in.UsedUDP {
-			udp[p] = true
-		}
-		in.UsedTCP, in.UsedUDP = tcp, udp
+		in.UsedTCP = portSet(slices.Concat(in.UsedTCP, l.request.TCPPorts)...)
+		in.UsedUDP = portSet(slices.Concat(in.UsedUDP, l.request.UDPPorts)...)
 	}
 }
 
@@ -190,15 +172,15 @@ func (l *ledger) preferred() []string {
 		case s.Type == "fewest":
 			key = func(in Instance) int64 {
 				all := 0
-				for _, n := range in.TaskGroups {
-					all += n
+				for _, g := range in.TaskGroups {
+					all += g.Tasks
 				}
 				return int64(max(all, in.RunningTasks))
 			}
 		case s.Field == "memory":
 			key = func(in Instance) int64 { return in.Remaining.Memory }
 		case s.Field == "instanceId":
-			key = func(in Instance) int64 { return int64(in.TaskGroups[l.request.Group]) }
+			key = func(in Instance) int64 { return int64(in.groupTasks(l.request.Group)) }
 		case s.Type == Spread:
 			outer, name := within, s.Field[len("attribute:"):]
 			within = func(in Instance) string {
@@ -207,7 +189,7 @@ func (l *ledger) preferred() []string {
 			}
 			sums := map[string]int64{}
 			for _, in := range l.fleet {
-				sums[within(in)] += int64(in.TaskGroups[l.request.Group])
+				sums[within(in)] += int64(in.groupTasks(l.request.Group))
 			}
 			same := within
 			key = func(in Instance) int64 { return sums[same(in)] }
@@ -245,7 +227,7 @@ func TestEveryPlacementIsThePreferredOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		fleet, r := drawFleet(t), drawRequest(t)
 		before := newLedger(fleet, r).fleet
-		p := Place(fleet, r)
+		p := Place(pointers(fleet), r)
 		l := newLedger(fleet, r)
 		for i, id := range p.Assignments {
 			want := l.preferred()
@@ -285,7 +267,7 @@ func TestSpreadIsEven(t *testing.T) {
 			fleet = append(fleet, instance(fmt.Sprintf("i%d", i), fmt.Sprintf("z%d", i%zones), 1000, 1000))
 		}
 		count := rapid.IntRange(0, 60).Draw(t, "count")
-		p := Place(fleet, Request{Count: count, Group: "web", Resources: Resources{1, 1, 0}, Strategies: []Strategy{
+		p := Place(pointers(fleet), Request{Count: count, Group: "web", Resources: Resources{1, 1, 0}, Strategies: []Strategy{
 			{Spread, "attribute:" + zoneAttribute}, {Spread, "instanceId"}}})
 		perInstance, perZoneTasks := map[string]int{}, map[string]int{}
 		for _, in := range fleet {
@@ -316,9 +298,11 @@ func TestSameSeedSamePlan(t *testing.T) {
 		fleet, r := drawFleet(t), drawRequest(t)
 		seed := rapid.Uint64().Draw(t, "seed")
 		r.Rand = rand.New(rand.NewPCG(seed, 1))
-		first := Place(fleet, r)
+		first := Place(pointers(fleet), r)
 		r.Rand = rand.New(rand.NewPCG(seed, 1))
-		if second := Place(fleet, r); !reflect.DeepEqual(first, second) {
+		var planner Planner // that has planned something else before
+		planner.Place(pointers(drawFleet(t)), drawRequest(t))
+		if second := planner.Place(pointers(fleet), r); !reflect.DeepEqual(first, second) {
 			t.Fatalf("%+v and then %+v", first, second)
 		}
 	})

@@ -93,12 +93,12 @@ func (t *task) takenPorts(n *node) []uint16 {
 	taken := make(map[uint16]bool)
 	for _, c := range n.candidates {
 		for _, p := range t.TCPPorts {
-			if c.UsedTCP[p] {
+			if c.takesTCP(p) {
 				taken[p] = true
 			}
 		}
 		for _, p := range t.UDPPorts {
-			if c.UsedUDP[p] {
+			if c.takesUDP(p) {
 				taken[p] = true
 			}
 		}

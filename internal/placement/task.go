@@ -174,7 +174,7 @@ func (t *task) inZone(c *candidate) bool {
 		return true
 	}
 	for _, z := range t.Zones {
-		if c.Attributes[zoneAttribute] == z {
+		if zone, _ := c.attribute(zoneAttribute); zone == z {
 			return true
 		}
 	}
@@ -192,12 +192,12 @@ func (t *task) portTaken(n *node) bool {
 	}
 	for _, c := range n.candidates {
 		for _, p := range t.TCPPorts {
-			if c.UsedTCP[p] {
+			if c.takesTCP(p) {
 				return true
 			}
 		}
 		for _, p := range t.UDPPorts {
-			if c.UsedUDP[p] {
+			if c.takesUDP(p) {
 				return true
 			}
 		}

@@ -109,7 +109,7 @@ func (db *DB) Start(ctx context.Context) error {
 
 	empty := &Snapshot{}
 	for _, t := range db.tables {
-		empty.tables = append(empty.tables, newTableView(len(t.indexes)))
+		empty.tables = append(empty.tables, newTableView(t))
 	}
 	snap, _, err := db.load(ctx, empty)
 	if err != nil {
@@ -163,7 +163,7 @@ func (db *DB) Snapshot() *Snapshot {
 	}
 	empty := &Snapshot{}
 	for _, t := range db.tables {
-		empty.tables = append(empty.tables, newTableView(len(t.indexes)))
+		empty.tables = append(empty.tables, newTableView(t))
 	}
 	return empty
 }

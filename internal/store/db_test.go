@@ -32,6 +32,26 @@ type fixture struct {
 	db       *store.DB
 	widgets  *store.Table[widget]
 	byColour *store.Index[widget]
+	tallies  *store.Sum[widget, tally]
+}
+
+// tally is the sum of the widgets of one colour.
+type tally struct{ widgets, count int }
+
+func addWidget(total *tally, w *widget, out bool) *tally {
+	next := tally{}
+	if total != nil {
+		next = *total
+	}
+	sign := 1
+	if out {
+		sign = -1
+	}
+	next.widgets, next.count = next.widgets+sign, next.count+sign*w.Count
+	if next.widgets == 0 {
+		return nil
+	}
+	return &next
 }
 
 func declare(kv store.KV) *fixture {
@@ -43,6 +63,7 @@ func declare(kv store.KV) *fixture {
 		}
 		return strings.Split(w.Colour, "+")
 	})
+	f.tallies = store.NewSum(f.widgets, "tally", func(_ store.Scope, _ string, w *widget) string { return w.Colour }, addWidget)
 	return f
 }
 

@@ -4,7 +4,8 @@
 // multi-key transaction, gap-free watch) with two implementations held to one
 // suite (storetest): etcd, embedded or remote, and a deterministic one in memory.
 // Above it DB keeps an in-memory indexed view fed by one watch, and offers typed
-// tables, optimistic multi-key transactions and change notifications.
+// tables with indexes and running sums, optimistic multi-key transactions and
+// change notifications.
 //
 // A room reads from a Snapshot and writes in DB.Update. Update returns only when
 // the write is durable and the local view shows it (read your writes).

@@ -120,7 +120,7 @@ func (db *DB) load(ctx context.Context, base *Snapshot) (*Snapshot, []change, er
 	}
 	next := &Snapshot{revision: revision}
 	for _, t := range db.tables {
-		next.tables = append(next.tables, newTableView(len(t.indexes)))
+		next.tables = append(next.tables, newTableView(t))
 	}
 	var changes []change
 	unknown := 0

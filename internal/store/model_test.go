@@ -13,9 +13,9 @@ import (
 	"longshore.dev/longshore/internal/store/memkv"
 )
 
-// TestTablesAndIndexesMatchAModel does random transactions, some aborted, and
+// TestTablesIndexesAndSumsMatchAModel does random transactions, some aborted, and
 // compares every read, inside and outside of transactions, with plain maps.
-func TestTablesAndIndexesMatchAModel(t *testing.T) {
+func TestTablesIndexesAndSumsMatchAModel(t *testing.T) {
 	scopes := []store.Scope{home, {Account: "1", Region: "r"}, {}}
 	colours := []string{"", "red", "blue", "red+blue", "blue+blue", "re"}
 	rapid.Check(t, func(rt *rapid.T) {
@@ -104,6 +104,29 @@ func compare(rt *rapid.T, f *fixture, r store.Reader, scopes []store.Scope, mode
 			}
 			if n := f.byColour.Count(r, s, colour); n != len(want) {
 				rt.Fatalf("%v of %s: %d, want %d", s, colour, n, len(want))
+			}
+		}
+		seen := map[string]*tally{}
+		last := ""
+		for colour, total := range f.tallies.All(r, s) {
+			if seen[colour] = total; colour <= last {
+				rt.Fatalf("%v: the sum of %s comes after that of %s", s, colour, last)
+			}
+			last = colour
+		}
+		for _, colour := range []string{"red", "blue", "red+blue", "re"} {
+			var want *tally
+			for ref, w := range model {
+				if ref.Scope == s && w.Colour == colour {
+					want = addWidget(want, &w, false)
+				}
+			}
+			got := f.tallies.Get(r, s, colour)
+			if got != seen[colour] && (got == nil || seen[colour] == nil || *got != *seen[colour]) {
+				rt.Fatalf("%v: the sum of %s is %v, listed %v", s, colour, got, seen[colour])
+			}
+			if (got == nil) != (want == nil) || got != nil && *got != *want {
+				rt.Fatalf("%v: the sum of %s is %v, want %v", s, colour, got, want)
 			}
 		}
 	}

@@ -16,6 +16,7 @@ type table struct {
 	schema   schema
 	decode   func(record []byte) (any, error)
 	indexes  []func(s Scope, id string, v any) []string
+	sums     []sum
 
 	mu          sync.Mutex
 	subscribers []*subscriber
@@ -40,7 +41,7 @@ func (t *table) read(key string, ref Ref, rev int64, value []byte) (*row, error)
 }
 
 func (t *table) row(key string, ref Ref, rev int64, v any) *row {
-	r := &row{key: key, ref: ref, rev: rev, value: v}
+	r := &row{key: key, ref: ref, rev: rev, value: v, summed: t.sumKeys(ref, v)}
 	if len(t.indexes) > 0 {
 		r.indexed = make([][]string, len(t.indexes))
 		for i, values := range t.indexes {
@@ -125,6 +126,13 @@ func (t *Table[T]) ListAll(r Reader) iter.Seq2[Ref, *T] {
 		})
 	}
 }
+
+// Mark identifies a state of a table: reads with equal marks see the same records.
+type Mark struct{ view *tableView }
+
+// Mark returns the mark of what r sees of the table, for caches of what is
+// derived from all of it.
+func (t *Table[T]) Mark(r Reader) Mark { return Mark{r.view(t.t)} }
 
 // Put writes the record as v is now. What is wrong with it (not encodable, too
 // large, an empty id) is returned by Update.

@@ -17,6 +17,7 @@ type write struct {
 	table *table
 	key   string
 	row   *row // nil: deleted
+	old   *row // before this write
 	value []byte
 }
 
@@ -26,6 +27,7 @@ type txTable struct {
 	view    *tableView
 	shown   int
 	changes []write
+	sums    []txSum
 }
 
 func newTx(base *Snapshot) *Tx {
@@ -113,8 +115,10 @@ func (tx *Tx) delete(t *table, ref Ref) {
 
 func (tx *Tx) write(w write) {
 	if known := tx.writes[w.key]; known != nil {
+		w.old = known.row
 		*known = w
 	} else {
+		w.old = tx.base.get(w.table, w.key)
 		tx.writes[w.key] = &w
 		tx.order = append(tx.order, &w)
 	}

@@ -17,6 +17,8 @@ type row struct {
 	// indexed holds the values of each index, kept here so that removing a row
 	// never depends on computing them again.
 	indexed [][]string
+	// summed holds the key of its total in each sum.
+	summed []string
 }
 
 type indexEntry struct {
@@ -24,7 +26,7 @@ type indexEntry struct {
 	row   *row
 }
 
-// tableView is one state of a table: its rows in key order and its indexes.
+// tableView is one state of a table: its rows in key order, its indexes and sums.
 // Once it is reachable from a Snapshot it is never changed, only copied.
 type tableView struct {
 	// copying guards the bookkeeping that copying does in the trees; reading
@@ -32,13 +34,17 @@ type tableView struct {
 	copying sync.Mutex
 	rows    *btree.BTreeG[*row]
 	indexes []*btree.BTreeG[indexEntry]
+	sums    []*btree.BTreeG[sumEntry]
+	of      []sum // the table's
 }
 
-func newTableView(indexes int) *tableView {
+func newTableView(t *table) *tableView {
 	opts := btree.Options{NoLocks: true}
 	v := &tableView{
 		rows:    btree.NewBTreeGOptions(func(a, b *row) bool { return a.key < b.key }, opts),
-		indexes: make([]*btree.BTreeG[indexEntry], indexes),
+		indexes: make([]*btree.BTreeG[indexEntry], len(t.indexes)),
+		sums:    make([]*btree.BTreeG[sumEntry], len(t.sums)),
+		of:      t.sums,
 	}
 	for i := range v.indexes {
 		v.indexes[i] = btree.NewBTreeGOptions(func(a, b indexEntry) bool {
@@ -48,6 +54,9 @@ func newTableView(indexes int) *tableView {
 			return a.row.key < b.row.key
 		}, opts)
 	}
+	for i := range v.sums {
+		v.sums[i] = btree.NewBTreeGOptions(func(a, b sumEntry) bool { return a.key < b.key }, opts)
+	}
 	return v
 }
 
@@ -56,9 +65,15 @@ func newTableView(indexes int) *tableView {
 func (v *tableView) copy() *tableView {
 	v.copying.Lock()
 	defer v.copying.Unlock()
-	c := &tableView{rows: v.rows.Copy(), indexes: make([]*btree.BTreeG[indexEntry], len(v.indexes))}
+	c := &tableView{
+		rows: v.rows.Copy(), indexes: make([]*btree.BTreeG[indexEntry], len(v.indexes)),
+		sums: make([]*btree.BTreeG[sumEntry], len(v.sums)), of: v.of,
+	}
 	for i, ix := range v.indexes {
 		c.indexes[i] = ix.Copy()
+	}
+	for i, s := range v.sums {
+		c.sums[i] = s.Copy()
 	}
 	return c
 }
@@ -79,6 +94,7 @@ func (v *tableView) put(r *row) *row {
 			v.indexes[i].Set(indexEntry{value, r})
 		}
 	}
+	v.account(old, r)
 	return old
 }
 
@@ -86,6 +102,7 @@ func (v *tableView) delete(key string) *row {
 	old, _ := v.rows.Delete(&row{key: key})
 	if old != nil {
 		v.unindex(old)
+		v.account(old, nil)
 	}
 	return old
 }
@@ -127,10 +144,12 @@ func (s *Snapshot) view(t *table) *tableView { return s.tables[t.position] }
 
 func (s *Snapshot) get(t *table, key string) *row { return s.view(t).get(key) }
 
-// Reader is what tables and indexes read from: a *Snapshot or a *Tx.
+// Reader is what tables, indexes and sums read from: a *Snapshot or a *Tx.
 type Reader interface {
 	view(t *table) *tableView
 	get(t *table, key string) *row
+	total(t *table, sum int, key string) any
+	sums(t *table, sum int) (base *btree.BTreeG[sumEntry], changed map[string]any)
 }
 
 // edit is a next state under construction: tables are copied when first touched.

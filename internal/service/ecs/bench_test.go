@@ -9,9 +9,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 )
 
-// BenchmarkRunTask places one task on a fleet of nodes that run 20 tasks each.
+// BenchmarkRunTask places one task on a fleet of nodes that run 20 tasks each (4
+// of the largest fleet's).
 func BenchmarkRunTask(b *testing.B) {
-	for _, nodes := range []int{1, 100} {
+	for _, nodes := range []int{1, 100, 5000} {
 		b.Run(fmt.Sprintf("nodes=%d", nodes), func(b *testing.B) {
 			r := newRoom(b)
 			var attributes []types.Attribute
@@ -22,7 +23,7 @@ func BenchmarkRunTask(b *testing.B) {
 				r.join(fmt.Sprintf("n%d", i), "default", 1<<30, 1<<30, attributes...)
 			}
 			r.define(simple("web", 1, 6))
-			for range 2 * nodes {
+			for range min(2*nodes, 2000) {
 				r.run(&ecs.RunTaskInput{TaskDefinition: aws.String("web"), Count: aws.Int32(10)})
 			}
 			b.ResetTimer()

@@ -2,7 +2,6 @@ package ecs
 
 import (
 	"iter"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +31,15 @@ func (f filterSubject) Value(name string) (string, bool) {
 }
 
 // TaskGroups implements cql.Subject.
-func (f filterSubject) TaskGroups() iter.Seq[string] { return maps.Keys(f.Instance.TaskGroups) }
+func (f filterSubject) TaskGroups() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, g := range f.Instance.TaskGroups {
+			if !yield(g.Group) {
+				return
+			}
+		}
+	}
+}
 
 // RunningTasks implements cql.Subject.
 func (f filterSubject) RunningTasks() int { return f.Instance.RunningTasks }

@@ -22,26 +22,12 @@ func (s *Service) instanceView(r store.Reader, sc store.Scope, n *Node, ci *Cont
 	v.Ec2InstanceId, v.VersionInfo = &n.ID, n.VersionInfo
 	v.AgentConnected = agentConnected(n, ci)
 	v.Attributes = instanceAttributes(n, ci)
-	u := s.usage(r, sc, n)
-	for _, t := range u.tasks {
-		if t.InstanceID != ci.ID || t.Cluster != ci.Cluster {
-			continue
-		}
-		switch t.LastStatus {
-		case taskProvisioning, taskPending, taskActivating:
-			v.PendingTasksCount++
-		case taskRunning:
-			v.RunningTasksCount++
-		}
-	}
+	u := s.usage(r, sc, n.ID)
+	own := u.member(ci.Cluster, ci.ID)
+	v.PendingTasksCount, v.RunningTasksCount = int32(own.pending), int32(own.running)
 	v.RegisteredResources = resourceView(n.Resources.CPU, n.Resources.Memory, n.Resources.TCP, n.Resources.UDP, n.Resources.GPUs)
-	var gpus []string
-	for _, g := range n.Resources.GPUs {
-		if !u.gpus[g] {
-			gpus = append(gpus, g)
-		}
-	}
-	v.RemainingResources = resourceView(n.Resources.CPU-u.cpu, n.Resources.Memory-u.memory, portList(u.tcp), portList(u.udp), gpus)
+	v.RemainingResources = resourceView(n.Resources.CPU-u.cpu, n.Resources.Memory-u.memory,
+		portList(u.tcp, keptPorts(n.Resources.TCP)), portList(u.udp, keptPorts(n.Resources.UDP)), u.freeGPUs(n))
 	if health {
 		v.HealthStatus = instanceHealth(n, ci)
 	}

@@ -255,8 +255,7 @@ func (s *Service) make(tx *store.Tx, l *launch, lot lot, seed, target string) (*
 		t.InstanceID = target
 	}
 	if l.size.gpus > 0 {
-		u := s.usage(tx, l.scope, n)
-		t.assignGPUs(&u, n, &l.definition.Definition, l.overrides)
+		t.assignGPUs(s.usage(tx, l.scope, n.ID).freeGPUs(n), &l.definition.Definition, l.overrides)
 	}
 	if l.vpc != nil {
 		err := s.allocateENI(tx, l.scope, t, l.vpc, n.Zone, seed, l.now)
@@ -329,13 +328,7 @@ func fargateStorage(d *types.TaskDefinition, o *types.TaskOverride) int32 {
 }
 
 // assignGPUs gives the task's containers devices that no other task has.
-func (t *Task) assignGPUs(u *usage, n *Node, d *types.TaskDefinition, o *types.TaskOverride) {
-	var free []string
-	for _, g := range n.Resources.GPUs {
-		if !u.gpus[g] {
-			free = append(free, g)
-		}
-	}
+func (t *Task) assignGPUs(free []string, d *types.TaskDefinition, o *types.TaskOverride) {
 	for i := range t.Containers {
 		c := &d.ContainerDefinitions[i]
 		want := min(int(containerGPUs(c, overrideFor(o, c.Name))), len(free))

@@ -286,6 +286,8 @@ type tables struct {
 	instancesByStatus *store.Index[ContainerInstance]
 	// liveByNode: node id, of tasks that are not STOPPED.
 	liveByNode *store.Index[Task]
+	// usageByNode sums what tasks that are not STOPPED take of each node.
+	usageByNode *store.Sum[Task, usage]
 	// tasksByDesired: "cluster/desiredStatus". tasksByFamily: "cluster/family".
 	// tasksByStarter: "cluster/startedBy". tasksByService: "cluster/service".
 	// tasksByInstance: "cluster/instance id".
@@ -362,6 +364,12 @@ func (t *tables) declareTaskIndexes() {
 		})
 	}
 	t.liveByNode = live("live-node", func(k *Task) string { return k.NodeID })
+	t.usageByNode = store.NewSum(t.tasks, "usage", func(_ store.Scope, _ string, k *Task) string {
+		if k.LastStatus == taskStopped {
+			return ""
+		}
+		return k.NodeID
+	}, addUsage)
 	t.liveByDefinition = live("live-definition", func(k *Task) string { return definitionID(k.Family, k.Revision) })
 	t.tasksByDesired = inCluster("desired", func(k *Task) string { return k.DesiredStatus })
 	t.tasksByFamily = inCluster("family", func(k *Task) string { return k.Family })

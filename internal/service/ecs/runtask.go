@@ -105,7 +105,7 @@ func (s *Service) runTask(tx *store.Tx, l *launch, in *ecs.RunTaskInput) (*ecs.R
 // place asks the placement where tasks of one lot go and makes them there.
 func (s *Service) place(tx *store.Tx, l *launch, lot lot, seeds []string, constraints []types.PlacementConstraint, strategy []types.PlacementStrategy) ([]*Task, []types.Failure, error) {
 	fargate := lot.launchType == types.LaunchTypeFargate
-	var candidates []placement.Instance
+	var candidates []*placement.Instance
 	if fargate {
 		if len(constraints) > 0 || len(strategy) > 0 {
 			return nil, nil, errInvalidParameter("Placement constraints and strategies are not supported with FARGATE launch type.")
@@ -114,7 +114,7 @@ func (s *Service) place(tx *store.Tx, l *launch, lot lot, seeds []string, constr
 	} else {
 		candidates = s.clusterCandidates(tx, l.scope, l.cluster.Name)
 		if lot.launchType == types.LaunchTypeExternal {
-			candidates = slices.DeleteFunc(candidates, func(c placement.Instance) bool {
+			candidates = slices.DeleteFunc(candidates, func(c *placement.Instance) bool {
 				_, ok := c.Attributes["ecs.capability.external"]
 				return !ok
 			})
@@ -133,7 +133,7 @@ func (s *Service) place(tx *store.Tx, l *launch, lot lot, seeds []string, constr
 	if err := req.Validate(); err != nil {
 		return nil, nil, errInvalidParameter("Invalid placement: %s", err)
 	}
-	plan := placement.Place(candidates, req)
+	plan := planned(candidates, req)
 	var tasks []*Task
 	var failures []types.Failure
 	for i, id := range plan.Assignments {

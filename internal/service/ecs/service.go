@@ -50,6 +50,7 @@ type Service struct {
 	id   func() string
 
 	wakers wakers
+	fixed  fixedCandidates
 	// sessions holds the ids of the agents' sessions that this process serves.
 	sessions sync.Map
 }

@@ -64,7 +64,8 @@ func (s *Service) startTask(tx *store.Tx, l *launch, in *ecs.StartTaskInput) (*e
 		// The caller has chosen: the definition's constraints do not apply.
 		req := l.request(1, ec2, nil, nil)
 		req.Constraints = nil
-		plan := placement.Place([]placement.Instance{s.candidate(tx, l.scope, l.cluster.Name, n, ci)}, req)
+		target := s.candidate(tx, l.scope, l.cluster.Name, n, ci)
+		plan := placement.Place([]*placement.Instance{&target}, req)
 		if plan.Unplaced > 0 {
 			fail(string(plan.Refusal.NearestReason))
 			continue
