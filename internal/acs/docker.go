@@ -6,7 +6,9 @@ import (
 )
 
 // DockerConfig carries Docker's API objects as JSON strings: what the protocol
-// has no member of its own for. Both our agent and Amazon's read them.
+// has no member of its own for. Both our agent and Amazon's read them. With a
+// Version, Amazon's agent asks Docker for that very version of its API, and fails
+// where the daemon is older or newer; without, it takes the one that it agreed on.
 type DockerConfig struct {
 	Version    string `json:"version,omitempty"`
 	Config     string `json:"config,omitempty"`
@@ -89,7 +91,7 @@ func NewDockerConfig(c Config, h HostConfig) (DockerConfig, error) {
 	if err != nil {
 		return DockerConfig{}, fmt.Errorf("render docker host config: %w", err)
 	}
-	return DockerConfig{Version: "1.44", Config: string(cj), HostConfig: string(hj)}, nil
+	return DockerConfig{Config: string(cj), HostConfig: string(hj)}, nil
 }
 
 // Parse reads both objects; missing ones are zero.

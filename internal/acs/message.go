@@ -180,6 +180,8 @@ type Task struct {
 	Volumes    []Volume    `json:"volumes,omitempty"`
 	ENIs       []ENI       `json:"elasticNetworkInterfaces,omitempty"`
 
+	Associations []Association `json:"associations,omitempty"`
+
 	RoleCredentials          *Credentials `json:"roleCredentials,omitempty"`
 	ExecutionRoleCredentials *Credentials `json:"executionRoleCredentials,omitempty"`
 }
@@ -313,6 +315,14 @@ type ENI struct {
 	DomainNameServers        []string `json:"domainNameServers,omitempty"`
 	PrivateDNSName           string   `json:"privateDnsName,omitempty"`
 	AssociationProtocol      string   `json:"interfaceAssociationProtocol,omitempty"`
+}
+
+// Association gives a device of the instance (type "gpu", the name is the
+// device's id) to one container.
+type Association struct {
+	Containers []string `json:"containers"`
+	Name       string   `json:"name"`
+	Type       string   `json:"type"`
 }
 
 // IPv4Address is one address of an ENI.

@@ -90,7 +90,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, session Session, 
 		reject(w, err)
 		return
 	}
-	session.ID, session.Principal, session.Region = s.newID(), principal, region
+	session.ID, session.Principal, session.Region, session.Endpoint = s.newID(), principal, region, endpointOf(r)
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	if err := s.source.Admit(ctx, session); err != nil {
@@ -104,6 +104,14 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, session Session, 
 	}
 	defer s.leave(live)
 	admitted(w, r, live)
+}
+
+// endpointOf is where the caller found the server; the host is signed.
+func endpointOf(r *http.Request) string {
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
 }
 
 // assignments runs an assignments session from its opening to its end.

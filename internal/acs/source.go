@@ -21,6 +21,9 @@ type Session struct {
 	Cluster  string
 	Instance string
 
+	// Endpoint is the base URL by which the agent reached the server.
+	Endpoint string
+
 	AgentVersion    string
 	AgentHash       string
 	DockerVersion   string

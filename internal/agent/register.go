@@ -43,6 +43,7 @@ var capabilities = []string{
 	"ecs.capability.pid-ipc-namespace-sharing",
 	"ecs.capability.docker-plugin.local",
 	"ecs.capability.full-sync",
+	"longshore.agent", // it is ours, and says only what it can do with this control plane
 }
 
 // dockerAPIFirst to dockerAPILast are the Docker API versions whose features the

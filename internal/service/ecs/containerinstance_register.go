@@ -93,16 +93,19 @@ func (r *registration) read() error {
 	if len(r.in.Attributes) > 1000 {
 		return errInvalidParameter("There are more than 1000 attributes.")
 	}
-	seen := map[string]bool{}
+	seen := map[string]string{}
 	for _, a := range r.in.Attributes {
 		name := deref(a.Name)
 		if !attributeNameRE.MatchString(name) || len([]rune(deref(a.Value))) > 2048 {
 			return errInvalidParameter("The attribute %s is not valid.", clip(name))
 		}
-		if seen[name] {
-			return errInvalidParameter("The attribute %s is given twice.", clip(name))
+		if value, ok := seen[name]; ok {
+			if value == deref(a.Value) {
+				continue // agents repeat what they find twice, such as a volume plugin
+			}
+			return errInvalidParameter("The attribute %s is given twice, with different values.", clip(name))
 		}
-		seen[name] = true
+		seen[name] = deref(a.Value)
 		kept := types.Attribute{Name: a.Name, Value: a.Value}
 		if agentAttribute(name) {
 			r.announced = append(r.announced, kept)
@@ -110,7 +113,7 @@ func (r *registration) read() error {
 			r.custom = append(r.custom, kept)
 		}
 	}
-	if !seen[attributeZone] {
+	if _, ok := seen[attributeZone]; !ok {
 		zone := r.scope.Region + "a"
 		r.announced = append(r.announced, types.Attribute{Name: optional(attributeZone), Value: &zone})
 	}

@@ -63,10 +63,10 @@ func (s *Service) writeLedger(tx *store.Tx, sc store.Scope, node string) {
 	s.ledgers.Put(tx, sc, node, &Ledger{Writes: l.Writes + 1})
 }
 
-// attributeMap merges the node's attributes and the instance's own.
+// attributeMap merges what the node offers and the instance's own attributes.
 func attributeMap(n *Node, ci *ContainerInstance) map[string]string {
 	m := make(map[string]string, len(n.Attributes)+4)
-	for _, a := range n.Attributes {
+	for _, a := range n.offers() {
 		m[deref(a.Name)] = deref(a.Value)
 	}
 	if ci != nil {

@@ -50,7 +50,7 @@ func (s *Service) InstanceStatus(ctx context.Context, x acs.Session, report *acs
 	}
 	said := report.Statuses[i]
 	now := RuntimeHealth{
-		Status: said.Status, LastUpdated: s.plausible(said.LastUpdated), LastStatusChange: s.plausible(said.LastStatusChange),
+		Status: said.Status, LastUpdated: s.timeOf(said.LastUpdated), LastStatusChange: s.timeOf(said.LastStatusChange),
 	}
 	n, err := s.sessionNode(s.db.Snapshot(), x)
 	if err != nil {
@@ -78,11 +78,10 @@ var runtimeStatuses = []string{acs.InstanceOK, acs.InstanceImpaired, acs.Instanc
 // runtimeStatusEvery is how often an unchanged status is written.
 const runtimeStatusEvery = 5 * time.Minute
 
-// plausible is a time that an agent gave, or now where that cannot be.
-func (s *Service) plausible(at acs.Timestamp) time.Time {
-	now := s.now().UTC()
-	if t := at.Time().UTC(); t.After(now.AddDate(-10, 0, 0)) && t.Before(now.AddDate(0, 0, 1)) {
+// timeOf is a time that an agent gave, or now where that cannot be.
+func (s *Service) timeOf(at acs.Timestamp) time.Time {
+	if t := at.Time().UTC(); plausible(t, s.now()) {
 		return t
 	}
-	return now
+	return s.now().UTC()
 }

@@ -12,13 +12,17 @@ import (
 )
 
 // render makes the payload of a task: its definition with the overrides applied
-// and the placement's outcome (interface, devices) filled in.
-func (s *Service) render(r store.Reader, sc store.Scope, t *Task) (acs.Task, error) {
+// and the placement's outcome (interface, devices) filled in. endpoint is where
+// the task's node reaches the API.
+func (s *Service) render(r store.Reader, sc store.Scope, t *Task, endpoint string) (acs.Task, error) {
 	td, ok := s.definitions.Get(r, sc, definitionID(t.Family, t.Revision))
 	if !ok {
 		return acs.Task{}, fmt.Errorf("task %s: its definition %s:%d is gone", t.ID, t.Family, t.Revision)
 	}
 	d := s.withLogMode(r, sc, &td.Definition)
+	if n, ok := s.node(r, sc, t.NodeID); ok && !n.ours() {
+		d = withDockerLogs(d, t, endpoint)
+	}
 	out := acs.Task{
 		ARN: taskARN(sc, t.Cluster, t.ID), TaskClusterARN: clusterARN(sc, t.Cluster),
 		Family: t.Family, Version: strconv.Itoa(int(t.Revision)), DesiredStatus: t.DesiredStatus,
@@ -53,6 +57,11 @@ func (s *Service) render(r store.Reader, sc store.Scope, t *Task) (acs.Task, err
 			return acs.Task{}, err
 		}
 		out.ENIs = []acs.ENI{eni}
+	}
+	for _, k := range t.Containers {
+		for _, g := range k.GPUs {
+			out.Associations = append(out.Associations, acs.Association{Containers: []string{k.Name}, Name: g, Type: "gpu"})
+		}
 	}
 	return out, nil
 }

@@ -57,7 +57,7 @@ func TestRenderedTaskHasItsOverrides(t *testing.T) {
 
 func TestRenderedDockerConfig(t *testing.T) {
 	r := newRoom(t)
-	r.join("n1", "default", 4096, 4096)
+	r.join("n1", "default", 4096, 4096, attribute(AttributeAgent, ""))
 	d := simple("web", 1, 256)
 	d.NetworkMode = types.NetworkModeHost
 	c := &d.ContainerDefinitions[0]

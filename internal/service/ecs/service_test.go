@@ -168,7 +168,7 @@ func attribute(name, value string) types.Attribute {
 
 func (r *room) session(node, instance string) acs.Session {
 	return acs.Session{
-		ID: "session-of-" + node, Region: testRegion, Cluster: "default", Instance: instance,
+		ID: "session-of-" + node, Region: testRegion, Cluster: "default", Instance: instance, Endpoint: "http://cp:4566",
 		Principal: wire.Principal{Kind: wire.PrincipalNode, NodeID: node, AccountID: testAccount},
 	}
 }

@@ -174,7 +174,7 @@ func (s *Service) Assignments(_ context.Context, x acs.Session) ([]acs.Assignmen
 		list = append(list, acs.Assignment{
 			TaskARN: taskARN(sc, t.Cluster, t.ID), ClusterARN: clusterARN(sc, t.Cluster),
 			Desired: t.DesiredStatus, Started: t.reported(),
-			Render: func() (acs.Task, error) { return s.render(snap, sc, t) },
+			Render: func() (acs.Task, error) { return s.render(snap, sc, t, x.Endpoint) },
 		})
 	}
 	return list, nil

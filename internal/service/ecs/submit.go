@@ -2,8 +2,12 @@ package ecs
 
 import (
 	"context"
+	"math"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -113,10 +117,10 @@ func (s *Service) submit(ctx context.Context, ref string, cluster *string, r rep
 // submitKey applies a report. One on a task that is not known (any more) is
 // acknowledged, so that its agent forgets it.
 func (s *Service) submitKey(ctx context.Context, key string, r report) error {
-	if err := r.bound(); err != nil {
+	sc, now, node := scopeOf(ctx), s.now().UTC(), callerNode(ctx)
+	if err := r.bound(now); err != nil {
 		return err
 	}
-	sc, now, node := scopeOf(ctx), s.now().UTC(), callerNode(ctx)
 	return s.db.Update(ctx, func(tx *store.Tx) error {
 		old, ok := s.tasks.Get(tx, sc, key)
 		if !ok {
@@ -137,8 +141,9 @@ func (s *Service) submitKey(ctx context.Context, key string, r report) error {
 	})
 }
 
-// bound refuses reports beyond reason and shortens their texts.
-func (r *report) bound() error {
+// bound refuses reports beyond reason, shortens their texts and drops what cannot
+// be. A refusal makes agents try again for a day: it is for what they never send.
+func (r *report) bound(now time.Time) error {
 	if len(r.Containers) > maxReported || len(r.Attachments) > maxReported {
 		return errInvalidParameter("A report can have at most %d containers and attachments.", maxReported)
 	}
@@ -154,8 +159,47 @@ func (r *report) bound() error {
 		if c.Reason != nil {
 			c.Reason = optional(bounded(*c.Reason))
 		}
+		c.NetworkBindings = possibleBindings(c.NetworkBindings)
+	}
+	for _, at := range []**time.Time{&r.PullStartedAt, &r.PullStoppedAt, &r.ExecutionStoppedAt} {
+		if *at != nil && !plausible(**at, now) {
+			*at = nil
+		}
 	}
 	return nil
+}
+
+// plausible refuses times that no working clock shows.
+func plausible(at, now time.Time) bool {
+	return at.After(now.AddDate(-10, 0, 0)) && at.Before(now.AddDate(0, 0, 1))
+}
+
+// possibleBindings drops what no network has: the rest of the report counts.
+func possibleBindings(list []types.NetworkBinding) []types.NetworkBinding {
+	return slices.DeleteFunc(slices.Clone(list), func(b types.NetworkBinding) bool {
+		if ip := deref(b.BindIP); ip != "" {
+			if _, err := netip.ParseAddr(ip); err != nil {
+				return true
+			}
+		}
+		switch b.Protocol {
+		case "", types.TransportProtocolTcp, types.TransportProtocolUdp:
+		default:
+			return true
+		}
+		return !possiblePorts(b.ContainerPort, b.ContainerPortRange) || !possiblePorts(b.HostPort, b.HostPortRange)
+	})
+}
+
+// possiblePorts accepts a port or a range "first-last".
+func possiblePorts(port *int32, ports *string) bool {
+	if deref(ports) == "" {
+		return port != nil && *port > 0 && *port <= math.MaxUint16
+	}
+	first, last, ok := strings.Cut(*ports, "-")
+	from, err := strconv.ParseUint(first, 10, 16)
+	to, err2 := strconv.ParseUint(last, 10, 16)
+	return ok && err == nil && err2 == nil && from > 0 && from <= to && (port == nil || *port == 0)
 }
 
 func bounded(reason string) string {

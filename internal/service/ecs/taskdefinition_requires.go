@@ -107,7 +107,8 @@ func (r *requirements) ofVolume(v *types.Volume) {
 		if driver == "" {
 			driver = "local"
 		}
-		r.need(capability + "docker-plugin." + driver)
+		// Agents put a plugin's tag behind a period: names have no colons.
+		r.need(capability + "docker-plugin." + strings.ReplaceAll(driver, ":", "."))
 		r.docker("25")
 	case v.EfsVolumeConfiguration != nil:
 		r.need(capability + "efs")
