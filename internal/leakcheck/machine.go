@@ -1,6 +1,7 @@
 package leakcheck
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,7 +46,8 @@ func ownProcess(pid int, node string) (name string, ours bool) {
 	if err != nil {
 		return "", false
 	}
-	if _, rest, _ := strings.Cut(string(stat), ") "); strings.HasPrefix(rest, "Z") {
+	// After the name, which the process chooses and which may hold parentheses itself.
+	if state := stat[bytes.LastIndexByte(stat, ')')+1:]; bytes.HasPrefix(state, []byte(" Z")) {
 		return "", false // ended; its parent has yet to notice
 	}
 	raw, _ := os.ReadFile(filepath.Join(dir, "cmdline"))

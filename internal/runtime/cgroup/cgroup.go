@@ -18,6 +18,7 @@ import (
 const (
 	unifiedMount = "/sys/fs/cgroup"
 	hybridKey    = "unified"
+	freezerState = "freezer.state"
 )
 
 // Layout is how this machine's cgroups are mounted.
@@ -90,6 +91,9 @@ func (l Layout) dir(controller, path string) string {
 	}
 	return filepath.Join(mount, path)
 }
+
+// Has tells whether a controller is there. Every v2 machine has what we use.
+func (l Layout) Has(controller string) bool { return l.dir(controller, "/") != "" }
 
 // Dirs lists path's directory in every hierarchy, whether it exists or not.
 func (l Layout) Dirs(path string) []string {
@@ -172,8 +176,14 @@ func isZombie(pid int) bool {
 	if err != nil {
 		return true
 	}
-	_, rest, _ := strings.Cut(string(data), ") ")
-	return strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
+	return zombieStat(string(data))
+}
+
+// zombieStat reads the state out of /proc/PID/stat. The process chooses its name,
+// which stands before it in parentheses and may hold some itself: the last one counts.
+func zombieStat(stat string) bool {
+	state := stat[strings.LastIndexByte(stat, ')')+1:]
+	return strings.HasPrefix(state, " Z") || strings.HasPrefix(state, " X")
 }
 
 // Kill sends SIGKILL to every process in path and below until none is left.
@@ -189,11 +199,11 @@ func (l Layout) Kill(ctx context.Context, path string) error {
 			return err
 		}
 		// A fork bomb outruns one pass of kills unless it is frozen meanwhile.
-		l.freeze(path, true)
+		l.freeze(path)
 		for _, pid := range pids {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
-		l.freeze(path, false)
+		l.thaw(path)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("cgroup %s still has %d processes: %w", path, len(pids), ctx.Err())
@@ -203,17 +213,54 @@ func (l Layout) Kill(ctx context.Context, path string) error {
 	}
 }
 
-func (l Layout) freeze(path string, on bool) {
+// freeze and thaw are of v1 alone: cgroup.kill has no such race, and ends what is frozen.
+func (l Layout) freeze(path string) {
+	if dir := l.freezerDir(path); dir != "" {
+		_ = os.WriteFile(filepath.Join(dir, freezerState), []byte("FROZEN"), 0)
+	}
+}
+
+// thaw reaches what is below as well: a privileged container may have frozen
+// cgroups of its own, in which no signal arrives.
+func (l Layout) thaw(path string) {
+	dir := l.freezerDir(path)
+	if dir == "" {
+		return
+	}
+	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			_ = os.WriteFile(filepath.Join(p, freezerState), []byte("THAWED"), 0)
+		}
+		return nil
+	})
+}
+
+func (l Layout) freezerDir(path string) string {
 	if l.V2 {
-		return // cgroup.kill has no such race.
+		return ""
 	}
-	state := "THAWED"
-	if on {
-		state = "FROZEN"
+	return l.dir("freezer", path)
+}
+
+// LimitPIDs bounds how many processes and threads there may be in path and below,
+// all together.
+func (l Layout) LimitPIDs(path string, most int64) error {
+	if l.V2 {
+		// A limit can only be set where the level above hands the controller down.
+		above := "/"
+		for name := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
+			_ = os.WriteFile(filepath.Join(l.dir("", above), "cgroup.subtree_control"), []byte("+pids"), 0)
+			above = filepath.Join(above, name)
+		}
 	}
-	if dir := l.dir("freezer", path); dir != "" {
-		_ = os.WriteFile(filepath.Join(dir, "freezer.state"), []byte(state), 0)
+	dir := l.dir("pids", path)
+	if dir == "" {
+		return fmt.Errorf("limit the processes of cgroup %s: this machine has no pids controller", path)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "pids.max"), []byte(strconv.FormatInt(most, 10)), 0); err != nil {
+		return fmt.Errorf("limit the processes of cgroup %s: %w", path, err)
+	}
+	return nil
 }
 
 // Remove removes path and what is below it from every hierarchy. The processes

@@ -120,3 +120,22 @@ func TestRemoveIsRecursiveAndRepeatable(t *testing.T) {
 		t.Error("what is empty is still there")
 	}
 }
+
+// TestANameIsNoState: a process may call itself "x) Z", and must be killed all the same.
+func TestANameIsNoState(t *testing.T) {
+	for stat, want := range map[string]bool{
+		"12 (sleep) S 1 12":           false,
+		"12 (sleep) Z 1 12":           true,
+		"12 (sleep) X 1 12":           true,
+		"12 (x) Z 1 ) S 1 12":         false,
+		"12 (a) X () b) R 1 12":       false,
+		"12 (a) S 1 (b) Z 1 12":       true,
+		"":                            false,
+		"12 (unclosed":                false,
+		"12 (new\nline) Z) S 1 12 13": false,
+	} {
+		if got := zombieStat(stat); got != want {
+			t.Errorf("%q counts as dead: %v", stat, got)
+		}
+	}
+}
