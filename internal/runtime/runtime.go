@@ -68,7 +68,9 @@ type Resources struct {
 	MemoryBytes      int64 `json:"memoryBytes,omitempty"`
 	ReservationBytes int64 `json:"reservationBytes,omitempty"`
 	SwapBytes        int64 `json:"swapBytes,omitempty"`
-	PIDs             int64 `json:"pids,omitempty"`
+	// PIDs limits processes and threads together. A container's 0 is the runtime's
+	// default; -1 is unlimited.
+	PIDs int64 `json:"pids,omitempty"`
 }
 
 // Spec is everything needed to create one container. It may hold secrets (Env):

@@ -185,10 +185,10 @@ func TestIdentity(t *testing.T) {
 	n := newNode(t)
 	for user, want := range map[string]string{
 		"":             "uid=0 gid=0",
-		"1000":         "uid=1000 gid=1001 groups=[1002]",
-		"worker":       "uid=1000 gid=1001 groups=[1002]",
-		"worker:extra": "uid=1000 gid=1002",
-		"1234:5678":    "uid=1234 gid=5678",
+		"1000":         "uid=1000 gid=1001 groups=[1001 1002]",
+		"worker":       "uid=1000 gid=1001 groups=[1001 1002]",
+		"worker:extra": "uid=1000 gid=1002 groups=[1002]",
+		"1234:5678":    "uid=1234 gid=5678 groups=[5678]",
 		"1234":         "uid=1234 gid=0",
 	} {
 		spec := n.spec("u"+fmt.Sprint(len(user)), "id")

@@ -18,6 +18,11 @@ const DefaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 const (
 	defaultShmBytes = 64 << 20
 	cpuPeriodMicros = 100_000
+	// defaultPIDs is how many processes and threads a container may have that does
+	// not say: enough for any service, and too few to fill the machine's table.
+	defaultPIDs = 4096
+	// maxPIDs is the most that the kernel knows (PID_MAX_LIMIT); more is no limit.
+	maxPIDs = 1 << 22
 	// initPath is where the minimal init is mounted: /dev is our own tmpfs, so that
 	// nothing is left in the image's files.
 	initPath = "/dev/init"
@@ -46,6 +51,8 @@ type Host struct {
 	// SwapAccounting tells that memory plus swap can be limited.
 	SwapAccounting bool
 	CgroupV2       bool
+	// CountsPIDs tells that processes can be limited.
+	CountsPIDs bool
 	// Runner is the executable that is mounted as the container's init.
 	Runner string
 	// Devices are Spec.Devices as found on the host, or all for a privileged container.
@@ -122,10 +129,20 @@ func cwd(dir string) string {
 
 func processUser(u User) specs.User {
 	user := specs.User{UID: uint32(u.UID), GID: uint32(u.GID)}
-	for _, g := range u.Groups {
+	for _, g := range u.Supplementary() {
 		user.AdditionalGids = append(user.AdditionalGids, uint32(g))
 	}
 	return user
+}
+
+// Supplementary lists the supplementary groups, with the primary one among them:
+// else a process could leave a group whose members are denied something by
+// changing its primary group (CVE-2022-36109).
+func (u User) Supplementary() []int {
+	if slices.Contains(u.Groups, u.GID) {
+		return u.Groups
+	}
+	return append([]int{u.GID}, u.Groups...)
 }
 
 // Environment is the Spec's with Docker's defaults for what it does not set.
@@ -200,10 +217,29 @@ func resources(s runtime.Spec, h Host) *specs.LinuxResources {
 			r.Memory.Reservation = &want.ReservationBytes
 		}
 	}
-	if want.PIDs > 0 {
-		r.Pids = &specs.LinuxPids{Limit: &want.PIDs}
+	if h.CountsPIDs {
+		pids := pidsLimit(s)
+		r.Pids = &specs.LinuxPids{Limit: &pids}
 	}
 	return r
+}
+
+// pidsLimit is what the Spec says; else what it has as its limit of processes per
+// user, if that is more than the default: who raises the one means the other.
+func pidsLimit(s runtime.Spec) int64 {
+	if s.Resources.PIDs != 0 {
+		return max(s.Resources.PIDs, -1)
+	}
+	limit := uint64(defaultPIDs)
+	for _, l := range s.Rlimits {
+		if strings.EqualFold(l.Name, "nproc") {
+			limit = max(limit, l.Hard)
+		}
+	}
+	if limit > maxPIDs {
+		return -1
+	}
+	return int64(limit)
 }
 
 // SwapLimit is the limit of memory plus swap to set, 0 for none: where swap is

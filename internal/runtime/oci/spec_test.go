@@ -17,7 +17,7 @@ func build(t *testing.T, s runtime.Spec, change func(*Host)) (*specs.Spec, []str
 	if s.Args == nil {
 		s.Args = []string{"run"}
 	}
-	h := Host{Arch: "amd64", Capabilities: everything, SwapAccounting: true, RootFSPath: "/root", MountNS: "/ns", User: User{Home: "/home/me"}}
+	h := Host{Arch: "amd64", Capabilities: everything, SwapAccounting: true, CountsPIDs: true, RootFSPath: "/root", MountNS: "/ns", User: User{Home: "/home/me"}}
 	if change != nil {
 		change(&h)
 	}
@@ -260,5 +260,30 @@ func TestBadSpecs(t *testing.T) {
 		if _, _, err := Build(s, Host{Capabilities: everything}); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
+	}
+}
+
+// TestEveryContainerHasAProcessLimit: what the task says, or the default.
+func TestEveryContainerHasAProcessLimit(t *testing.T) {
+	nproc := func(n uint64) []runtime.Rlimit { return []runtime.Rlimit{{Name: "nproc", Soft: n, Hard: n}} }
+	for name, c := range map[string]struct {
+		spec runtime.Spec
+		want int64
+	}{
+		"default":               {runtime.Spec{}, defaultPIDs},
+		"privileged":            {runtime.Spec{Privileged: true}, defaultPIDs},
+		"given":                 {runtime.Spec{Resources: runtime.Resources{PIDs: 9}}, 9},
+		"unlimited":             {runtime.Spec{Resources: runtime.Resources{PIDs: -1}}, -1},
+		"raised with nproc":     {runtime.Spec{Rlimits: nproc(20_000)}, 20_000},
+		"not lowered":           {runtime.Spec{Rlimits: nproc(10)}, defaultPIDs},
+		"without limit by user": {runtime.Spec{Rlimits: nproc(1<<64 - 1)}, -1},
+	} {
+		spec, _ := build(t, c.spec, nil)
+		if got := *spec.Linux.Resources.Pids.Limit; got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+	if spec, _ := build(t, runtime.Spec{}, func(h *Host) { h.CountsPIDs = false }); spec.Linux.Resources.Pids != nil {
+		t.Error("a limit where the machine has none to set")
 	}
 }

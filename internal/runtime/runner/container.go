@@ -228,7 +228,7 @@ func (c *container) hostFor(root prepared) (oci.Host, error) {
 		MountNS: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), root.namespace.Fd()),
 		PIDNS:   pid, IPCNS: ipc, User: root.user,
 		Capabilities: s.host.capabilities, HardLimits: s.host.hardLimits, SwapAccounting: s.host.swapAccounting,
-		CgroupV2: s.layout.V2, Runner: s.cfg.Runner, Devices: devices, DeviceRules: rules,
+		CgroupV2: s.layout.V2, CountsPIDs: s.layout.Has("pids"), Runner: s.cfg.Runner, Devices: devices, DeviceRules: rules,
 	}, nil
 }
 

@@ -120,7 +120,7 @@ func (c *container) execProcess(pid int, spec runtime.ExecSpec) (*libcontainer.P
 	if err != nil {
 		return nil, err
 	}
-	process.UID, process.GID, process.AdditionalGroups = u.UID, u.GID, u.Groups
+	process.UID, process.GID, process.AdditionalGroups = u.UID, u.GID, u.Supplementary()
 	return process, nil
 }
 
