@@ -36,7 +36,7 @@ func (r *Runtime) Create(ctx context.Context, spec runtime.Spec) error {
 	// wait: only what is there can be removed.
 	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
 	defer cancel()
-	err = client.Call(call, shimrpc.MethodCreate, shimrpc.CreateRequest{Spec: spec}, nil)
+	err = ask(call, client, shimrpc.MethodCreate, shimrpc.CreateRequest{Spec: spec}, nil)
 	r.prepareSpare()
 	if err == nil && ctx.Err() == nil {
 		return nil
@@ -84,7 +84,13 @@ func (r *Runtime) call(ctx context.Context, id, method string, body, reply any) 
 			return err
 		}
 		// Ask again when the connection breaks: either the shim lives, or it is buried.
-		if err := client.Call(ctx, method, body, reply); !errors.Is(err, shimrpc.ErrDisconnected) {
+		// What waits for the container may take as long as that does.
+		if method == shimrpc.MethodWait {
+			err = client.Call(ctx, method, body, reply)
+		} else {
+			err = ask(ctx, client, method, body, reply)
+		}
+		if !errors.Is(err, shimrpc.ErrDisconnected) {
 			return err
 		}
 		<-client.Done()
@@ -115,6 +121,9 @@ func (r *Runtime) Signal(ctx context.Context, id string, signal int, all bool) e
 	}
 	if rec.Phase != runtime.PhaseExited {
 		err = r.call(ctx, id, shimrpc.MethodSignal, shimrpc.SignalRequest{ID: id, Signal: signal, All: all}, nil)
+		if errors.Is(err, errHung) {
+			return r.signalDirectly(rec, signal, all)
+		}
 		if !errors.Is(err, errNoShim) {
 			return err
 		}
@@ -217,7 +226,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, spec runtime.ExecSpec) (r
 	}
 	// Never asked twice: it may have run.
 	var result runtime.ExecResult
-	err = client.Call(ctx, shimrpc.MethodExec, shimrpc.ExecRequest{ID: id, Spec: spec}, &result)
+	err = ask(ctx, client, shimrpc.MethodExec, shimrpc.ExecRequest{ID: id, Spec: spec}, &result)
 	if errors.Is(err, shimrpc.ErrDisconnected) {
 		err = fmt.Errorf("exec in container %s: %w", id, err)
 	}
@@ -241,9 +250,21 @@ func (r *Runtime) Delete(ctx context.Context, id string) error {
 // delete removes a container with its shim, or what is left of one without.
 func (g *group) delete(ctx context.Context, id string) error {
 	client, err := g.connect(ctx)
+	if errors.Is(err, errHung) {
+		if err := g.endHung(ctx); err != nil {
+			return err
+		}
+		client, err = g.connect(ctx)
+	}
 	if err == nil {
 		var reply shimrpc.DeleteReply
-		err = client.Call(ctx, shimrpc.MethodDelete, shimrpc.IDRequest{ID: id}, &reply)
+		err = ask(ctx, client, shimrpc.MethodDelete, shimrpc.IDRequest{ID: id}, &reply)
+		if errors.Is(err, errHung) {
+			if err := g.endHung(ctx); err != nil {
+				return err
+			}
+			err = shimrpc.ErrDisconnected
+		}
 		switch {
 		case err == nil && reply.Last:
 			return g.finish(ctx)

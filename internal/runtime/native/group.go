@@ -110,6 +110,8 @@ func (g *group) connect(ctx context.Context) (*shimrpc.Client, error) {
 		return client, nil
 	}
 	g.client.Store(nil)
+	within := time.NewTimer(connectWithin)
+	defer within.Stop()
 	for {
 		lock, err := tryLock(filepath.Join(g.dir, shimrpc.LockName))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -131,6 +133,8 @@ func (g *group) connect(ctx context.Context) (*shimrpc.Client, error) {
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("the shim of group %s does not answer: %w", g.name, errors.Join(err, ctx.Err()))
+		case <-within.C:
+			return nil, fmt.Errorf("connect to the shim of group %s: %w", g.name, errors.Join(err, errHung))
 		case <-time.After(2 * time.Millisecond):
 		}
 	}

@@ -117,6 +117,7 @@ func New(ctx context.Context, opts Options) (*Runtime, error) {
 		_ = r.lock.Close()
 		return nil, err
 	}
+	r.limitProcesses()
 	if r.watcher, err = spool.NewWatcher(); err != nil {
 		r.log.Warn("output is polled for", "reason", err)
 	}
@@ -169,7 +170,7 @@ func (r *Runtime) settle(ctx context.Context, name string) error {
 		err = answers(ctx, client)
 	}
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		r.log.Error("a shim does not answer; its task cannot be managed", "group", name)
+		r.log.Error("a shim does not answer; its task runs on, and can only be stopped", "group", name)
 		return nil
 	}
 	if errors.Is(err, errNoShim) && onlyNoShim(err) {
@@ -187,7 +188,7 @@ func (r *Runtime) settle(ctx context.Context, name string) error {
 // answers returns once the shim has done what its former caller had asked for:
 // it answers one after the other. So every container that it has is on record.
 func answers(ctx context.Context, client *shimrpc.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, buryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
 	err := client.Call(ctx, shimrpc.MethodStatus, shimrpc.IDRequest{ID: "none"}, nil)
 	if errors.Is(err, runtime.ErrNotFound) || errors.Is(err, shimrpc.ErrDisconnected) {

@@ -100,6 +100,8 @@ func (s *shim) serve(ctx context.Context, listener *net.UnixListener) error {
 
 func (s *shim) handle(ctx context.Context, method string, body json.RawMessage) (any, error) {
 	switch method {
+	case shimrpc.MethodPing:
+		return nil, nil
 	case shimrpc.MethodCreate:
 		req, err := decode[shimrpc.CreateRequest](body)
 		if err != nil {

@@ -12,6 +12,12 @@ import (
 var commands = []string{
 	"exit", "sleep", "echo", "err", "spam", "trap", "env", "id", "cat", "write", "alloc",
 	"forks", "call", "ls", "orphan", "ignore", "cwd", "lines", "stat", "signal", "slack",
+
+	"open", "fds", "node", "swap", "overwrite", "mounts", "userns", "shocker", "tiocsti", "setid", "packet",
+	"connect", "statfs", "inheritable", "holdns", "givens", "ptrace-other",
+
+	"brood", "bomb", "daemon", "shut", "garbage", "oneline", "zombies", "rename", "rmroot", "fill", "oomchild",
+	"freeze", "stopped", "deep", "undead",
 }
 
 // RootFS builds a root file system and returns its directory, which goes with

@@ -10,12 +10,16 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // ErrDisconnected is returned when the connection ends before the answer.
 var ErrDisconnected = errors.New("the shim is gone")
+
+// sendWithin is how long a shim may take to read a request.
+const sendWithin = 5 * time.Second
 
 // maxConcurrent bounds the requests that one connection has under way.
 const maxConcurrent = 512
@@ -88,7 +92,21 @@ func (c *Client) receive() {
 	}
 }
 
-// Call sends a request and decodes the answer into reply, unless that is nil.
+// send writes a frame. A shim that does not take it in time hangs: the connection,
+// on which a part of the frame may be, is given up.
+func (c *Client) send(e envelope) error {
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	_ = c.conn.SetWriteDeadline(time.Now().Add(sendWithin))
+	err := writeFrame(c.conn, e)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = c.conn.Close()
+	}
+	return err
+}
+
+// Call sends a request and decodes the answer into reply, unless that is nil. The
+// error wraps os.ErrDeadlineExceeded when the shim does not even read.
 func (c *Client) Call(ctx context.Context, method string, body, reply any) error {
 	data, err := json.Marshal(body)
 	if err != nil {
@@ -106,10 +124,7 @@ func (c *Client) Call(ctx context.Context, method string, body, reply any) error
 		c.mu.Unlock()
 	}()
 
-	c.writeMu.Lock()
-	err = writeFrame(c.conn, envelope{ID: id, Method: method, Body: data})
-	c.writeMu.Unlock()
-	if err != nil {
+	if err = c.send(envelope{ID: id, Method: method, Body: data}); err != nil {
 		if errors.Is(err, net.ErrClosed) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 			return ErrDisconnected
 		}

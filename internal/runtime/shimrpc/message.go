@@ -25,6 +25,7 @@ const (
 	MethodExec     = "exec"   // ExecRequest → runtime.ExecResult
 	MethodDelete   = "delete" // IDRequest → DeleteReply
 	MethodShutdown = "shutdown"
+	MethodPing     = "ping" // nothing → nothing, at once
 )
 
 // CreateRequest asks for a container.

@@ -40,6 +40,11 @@ func main() {
 		"call":   call,
 		"slack":  slack,
 	}[name]
+	for _, more := range []map[string]func([]string) int{hostile, misbehaving} {
+		if !ok {
+			command, ok = more[name]
+		}
+	}
 	if !ok {
 		fmt.Fprintln(os.Stderr, "unknown command", name)
 		os.Exit(2)
