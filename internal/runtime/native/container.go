@@ -65,8 +65,15 @@ func (g *group) abandon(ctx context.Context, id string, cause error) error {
 	if client == nil {
 		return nil
 	}
-	if err := client.Call(ctx, shimrpc.MethodShutdown, struct{}{}, nil); err == nil {
+	err := client.Call(ctx, shimrpc.MethodShutdown, struct{}{}, nil)
+	switch {
+	case err == nil:
 		return g.finish(ctx)
+	case errors.Is(err, shimrpc.ErrDisconnected):
+		<-client.Done()
+		if _, err := g.connect(ctx); err != nil && (!errors.Is(err, errNoShim) || !onlyNoShim(err)) {
+			return err
+		}
 	}
 	return nil
 }

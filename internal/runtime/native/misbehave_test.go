@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -535,4 +536,23 @@ func TestMisbehaveHungShimAdopted(t *testing.T) {
 	if exit, err := n.Wait(n.ctx, "b"); err != nil || exit.Code != 4 {
 		t.Errorf("exit %+v, %v", exit, err)
 	}
+}
+
+// TestFailedCreateEndsItsShim: a shim that is told to end answers before it does, even
+// while its former answer is still on its way; else its directory stayed.
+func TestFailedCreateEndsItsShim(t *testing.T) {
+	n := newNode(t)
+	var creating sync.WaitGroup
+	for i := range 12 {
+		spec := n.spec(fmt.Sprint("bad-", i), "no-such-program")
+		creating.Go(func() {
+			if err := n.Create(n.ctx, spec); err == nil || !strings.Contains(err.Error(), "no-such-program") {
+				t.Errorf("creating what cannot run: %v", err)
+			}
+			if _, err := os.Stat(filepath.Join(n.options.RunDir, spec.Group)); !os.IsNotExist(err) {
+				t.Errorf("the directory of %s: %v", spec.Group, err)
+			}
+		})
+	}
+	creating.Wait()
 }

@@ -306,13 +306,19 @@ func (s *shim) endIfEmpty() bool {
 // started it is gone.
 func (s *shim) endIfUnused() {
 	if s.endIfEmpty() {
-		s.answered()
+		s.finish()
 	}
 }
 
-// answered ends an ending shim: not before the request that decided it has its
-// answer.
-func (s *shim) answered() {
+// answered ends an ending shim, not before the request that decided it has its
+// answer: another's may be sent between the decision and that.
+func (s *shim) answered(method string) {
+	if method == shimrpc.MethodShutdown || method == shimrpc.MethodDelete {
+		s.finish()
+	}
+}
+
+func (s *shim) finish() {
 	s.mu.Lock()
 	ending := s.ending
 	s.mu.Unlock()

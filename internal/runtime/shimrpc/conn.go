@@ -159,9 +159,9 @@ func (c *Client) Call(ctx context.Context, method string, body, reply any) error
 type Handler func(ctx context.Context, method string, body json.RawMessage) (any, error)
 
 // Serve answers the requests of one connection until it ends, and returns when
-// every handler has. It calls answered after each answer. Only a peer of the same
+// every handler has. It calls answered after each answer, with the request's method. Only a peer of the same
 // user, or root, is served.
-func Serve(ctx context.Context, conn *net.UnixConn, handle Handler, answered func()) error {
+func Serve(ctx context.Context, conn *net.UnixConn, handle Handler, answered func(method string)) error {
 	defer conn.Close()
 	if err := checkPeer(conn); err != nil {
 		return err
@@ -188,7 +188,7 @@ func Serve(ctx context.Context, conn *net.UnixConn, handle Handler, answered fun
 			if err := writeFrame(conn, answer); err != nil {
 				cancel()
 			}
-			answered()
+			answered(e.Method)
 		})
 	}
 }

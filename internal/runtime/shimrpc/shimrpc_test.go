@@ -41,7 +41,7 @@ func serve(t *testing.T, handle Handler) *Client {
 			if err != nil {
 				return
 			}
-			serving.Go(func() { _ = Serve(context.Background(), conn, handle, func() {}) })
+			serving.Go(func() { _ = Serve(context.Background(), conn, handle, func(string) {}) })
 		}
 	})
 	client, err := Dial(t.Context(), dir)

@@ -58,8 +58,9 @@ func open(args []string) int {
 	return 0
 }
 
-// fds says what every open descriptor is, the working directory and the executable.
-func fds([]string) int {
+// fds says what every open descriptor is, the working directory and the executable,
+// and whether one of the host's files, named without the first slash, is above.
+func fds(args []string) int {
 	buf := make([]byte, 4096)
 	for fd := range 1024 {
 		if n, err := unix.Readlink(fmt.Sprint("/proc/self/fd/", fd), buf); err == nil {
@@ -75,7 +76,7 @@ func fds([]string) int {
 		fmt.Printf("%s %s\n", name, buf[:n])
 	}
 	// From a directory of the host one gets above the root with any number of "..".
-	for _, marker := range []string{"outside-marker"} {
+	for _, marker := range args {
 		for up, n := ".", 0; n < 40; up, n = up+"/..", n+1 {
 			if _, err := os.Lstat(up + "/" + marker); err == nil {
 				fmt.Println("escaped to", up)
@@ -375,14 +376,10 @@ func giveNamespace(args []string) int {
 	return 1
 }
 
-// ptraceOther tries to trace, and to look at, every process that it sees but itself.
-func ptraceOther([]string) int {
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() || pid == os.Getppid() {
-			continue
-		}
+// ptraceOther tries to trace, and to look into, the processes.
+func ptraceOther(args []string) int {
+	for i := range args {
+		pid := number(args, i, 0)
 		if err := unix.PtraceAttach(pid); err == nil {
 			_ = unix.PtraceDetach(pid)
 			fmt.Println("traced", pid)
@@ -394,6 +391,6 @@ func ptraceOther([]string) int {
 			fmt.Println("read the environment of", pid)
 		}
 	}
-	fmt.Println("tried", len(entries))
+	fmt.Println("tried", len(args))
 	return 0
 }
