@@ -12,6 +12,7 @@ import (
 
 type agentCommand struct {
 	baseFlags
+	imageFlags
 	Join    string `help:"URL of the server to join. The first time, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of its root user are needed; after that the node has credentials of its own." env:"LONGSHORE_JOIN" required:"" placeholder:"URL"`
 	Cluster string `help:"Cluster to register in." env:"LONGSHORE_CLUSTER" default:"default"`
 	Zone    string `help:"Availability zone of the node; the region's first when empty." env:"LONGSHORE_ZONE"`
@@ -47,7 +48,7 @@ func (a *agentCommand) Run(ctx context.Context, c *console) error {
 	}
 	n, err := node.Open(ctx, node.Options{
 		DataDir: a.Data, Cluster: a.Cluster, Region: a.Region, Zone: zone, Version: version, Endpoint: a.Join,
-		Credentials: key, Log: c.logger(a.LogLevel),
+		Credentials: key, Images: a.images(), Log: c.logger(a.LogLevel),
 	})
 	if err != nil {
 		return err

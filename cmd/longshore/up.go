@@ -19,6 +19,7 @@ const stopLimit = 2 * time.Minute
 type upCommand struct {
 	baseFlags
 	serverFlags
+	imageFlags
 	StopTasks bool `help:"Stop this machine's tasks when longshore ends; without it they keep running." env:"LONGSHORE_STOP_TASKS"`
 	NoSample  bool `help:"Do not run the sample web service." env:"LONGSHORE_NO_SAMPLE"`
 }
@@ -50,7 +51,8 @@ func (u *upCommand) Run(ctx context.Context, c *console) error {
 	group.Go(func() error { return server.Run(serverCtx) })
 	n, err := node.Open(serverCtx, node.Options{
 		DataDir: u.Data, Region: u.Region, Zone: u.Region + "a", Version: version, Endpoint: server.Endpoint(),
-		Credentials: node.Credentials{AccessKeyID: key.ID, SecretAccessKey: key.Secret}, Universal: true, Fargate: true, ENISubnets: server.Subnets(), Log: log,
+		Credentials: node.Credentials{AccessKeyID: key.ID, SecretAccessKey: key.Secret}, Universal: true, Fargate: true, ENISubnets: server.Subnets(),
+		Images: u.images(), Log: log,
 	})
 	if err != nil {
 		stopServer()

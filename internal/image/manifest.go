@@ -17,8 +17,12 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxIndexDepth bounds indexes that list indexes.
-const maxIndexDepth = 3
+const (
+	// maxIndexDepth bounds indexes that list indexes, maxManifests how many documents
+	// are read to find one image: a few small indexes can span a tree without end.
+	maxIndexDepth = 3
+	maxManifests  = 64
+)
 
 // errAbsent is a source's answer for content that it does not hold, where holding
 // a part of an index is usual (archives of one platform).
@@ -68,7 +72,8 @@ type document struct {
 
 // resolve reads target down to the configuration for our platform.
 func (s *Local) resolve(ctx context.Context, target ocispec.Descriptor, src source) (*manifest, error) {
-	m, err := s.resolveAt(ctx, target, src, 0)
+	r := &resolution{Local: s, src: src, seen: map[digest.Digest]bool{}}
+	m, err := r.at(ctx, target, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +81,23 @@ func (s *Local) resolve(ctx context.Context, target ocispec.Descriptor, src sour
 	return m, nil
 }
 
-func (s *Local) resolveAt(ctx context.Context, desc ocispec.Descriptor, src source, depth int) (*manifest, error) {
+// resolution is one search for an image below an index or a manifest.
+type resolution struct {
+	*Local
+	src source
+	// seen are the documents that were read: none is read twice.
+	seen map[digest.Digest]bool
+}
+
+func (s *resolution) at(ctx context.Context, desc ocispec.Descriptor, depth int) (*manifest, error) {
+	if s.seen[desc.Digest] {
+		return nil, fail(ErrPlatform, "image Manifest does not contain descriptor matching platform '%s'", s.opts.Platform)
+	}
+	if len(s.seen) >= maxManifests {
+		return nil, fail(ErrInvalid, "more than %d manifests were read, and none was for %s", maxManifests, s.opts.Platform)
+	}
+	s.seen[desc.Digest] = true
+	src := s.src
 	data, err := s.read(ctx, desc, src, s.opts.Limits.ManifestBytes, "manifest")
 	if err != nil {
 		return nil, err
@@ -92,7 +113,7 @@ func (s *Local) resolveAt(ctx context.Context, desc ocispec.Descriptor, src sour
 		// What it means would depend on who reads it.
 		return nil, fail(ErrInvalid, "manifest %s is both an index and a manifest", desc.Digest)
 	case doc.Manifests != nil:
-		return s.choose(ctx, desc, doc, src, depth)
+		return s.choose(ctx, desc, doc, depth)
 	case doc.Config != nil:
 		return s.readManifest(ctx, desc, doc, src)
 	}
@@ -100,7 +121,7 @@ func (s *Local) resolveAt(ctx context.Context, desc ocispec.Descriptor, src sour
 }
 
 // choose descends into the index's best entry for our platform.
-func (s *Local) choose(ctx context.Context, desc ocispec.Descriptor, doc document, src source, depth int) (*manifest, error) {
+func (s *resolution) choose(ctx context.Context, desc ocispec.Descriptor, doc document, depth int) (*manifest, error) {
 	if depth >= maxIndexDepth {
 		return nil, fail(ErrInvalid, "index %s lies %d indexes deep", desc.Digest, depth)
 	}
@@ -110,7 +131,7 @@ func (s *Local) choose(ctx context.Context, desc ocispec.Descriptor, doc documen
 	candidates := s.candidates(doc.Manifests)
 	var absent error
 	for _, c := range candidates {
-		m, err := s.resolveAt(ctx, c, src, depth+1)
+		m, err := s.at(ctx, c, depth+1)
 		switch {
 		case err == nil:
 			return m, nil

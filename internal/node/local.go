@@ -80,7 +80,11 @@ func atNode(ctx context.Context, dataDir, method string, body io.Reader, alone f
 	path := socketPath(runDirOf(dataDir))
 	probe, err := net.Dial("unix", path)
 	if err != nil {
-		store, err := image.Open(imageOptions(dataDir, nil))
+		options, err := ImageSettings{}.options(dataDir, nil)
+		if err != nil {
+			return nil, err
+		}
+		store, err := image.Open(options)
 		if err != nil {
 			return nil, err
 		}

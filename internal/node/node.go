@@ -41,6 +41,7 @@ type Options struct {
 	Universal, Fargate bool
 	// ENISubnets are the subnets that awsvpc tasks have their addresses in.
 	ENISubnets []netip.Prefix
+	Images     ImageSettings
 	Version    string
 	Log        *slog.Logger
 }
@@ -88,10 +89,6 @@ func nameOf(dataDir string) string {
 // runDirOf is where what a reboot ends is kept.
 func runDirOf(dataDir string) string { return filepath.Join("/run/longshore", nameOf(dataDir)) }
 
-func imageOptions(dataDir string, log *slog.Logger) image.Options {
-	return image.Options{Root: filepath.Join(dataDir, "node", "images"), Log: log}
-}
-
 // Open opens the node's parts; what ran before is found again. Run or Close must follow.
 func Open(ctx context.Context, o Options) (*Node, error) {
 	dataDir, err := filepath.Abs(o.DataDir)
@@ -118,10 +115,14 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if err := prepareRunDir(n.runDir); err != nil {
 		return err
 	}
+	images, err := o.Images.options(o.DataDir, o.Log)
+	if err != nil {
+		return err
+	}
 	// The three parts wait on different things (bolt, netlink, shims): side by side.
 	var parts errgroup.Group
 	parts.Go(func() (err error) {
-		if n.images, err = image.Open(imageOptions(o.DataDir, o.Log)); err != nil {
+		if n.images, err = image.Open(images); err != nil {
 			return err
 		}
 		return n.images.EnsureSample(ctx)
@@ -163,7 +164,7 @@ func (n *Node) agentOptions(dir string) agent.Options {
 	client := &http.Client{Transport: transport, Timeout: time.Minute}
 	return agent.Options{
 		DataDir: dir, RunDir: n.runDir, Cluster: o.Cluster, Region: o.Region, Zone: o.Zone, Attributes: attributes, Version: o.Version,
-		Images: n.images, Networks: n.networks, Runtime: n.runtime,
+		Images: n.images, Networks: n.networks, Runtime: n.runtime, CleanImages: o.Images.cleanEvery(),
 		Logs:    &logDrivers{region: o.Region, logs: logsClients(o, credentials, client), log: o.Log},
 		Control: ecs.New(ecs.Options{Region: o.Region, BaseEndpoint: aws.String(o.Endpoint), Credentials: credentials, HTTPClient: client}),
 		Sign: func(r *http.Request, payload []byte) error {
