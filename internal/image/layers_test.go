@@ -272,4 +272,3 @@ func TestIndexOfManyIndexesEnds(t *testing.T) {
 		t.Errorf("%d manifests were read", n)
 	}
 }
-

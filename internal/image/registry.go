@@ -204,8 +204,8 @@ type download struct {
 	*registry
 	desc    ocispec.Descriptor
 	counted bool // its bytes count as progress
-	// seen is how much of it was counted.
-	seen int64
+	// seen is how much of it was counted, best how much an attempt has had at its end.
+	seen, best int64
 	// restarted is set when content that an earlier attempt left was thrown away.
 	restarted bool
 }
@@ -241,7 +241,10 @@ func (d *download) attempt(ctx context.Context, resolver remotes.Resolver) (prog
 		}
 	}
 	if err != nil {
-		return n >= minProgress, err
+		// What was here before, and was thrown away, is no progress.
+		progressed := offset+n >= d.best+minProgress
+		d.best = max(d.best, offset+n)
+		return progressed, err
 	}
 	err = w.Commit(ctx, d.desc.Size, d.desc.Digest)
 	if err == nil || errdefs.IsAlreadyExists(err) {
