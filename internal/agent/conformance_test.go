@@ -67,7 +67,6 @@ type scene struct {
 	refusal map[string]string // of handshakes: exception by "acs" or "tcs"
 	peers   []*peer
 	flying  int // submissions under way
-	most    int // of them at once
 }
 
 // call is one request of the agent.
@@ -220,6 +219,16 @@ func (s *scene) on(op string, replies ...reply) {
 	s.scripts[op] = append(s.scripts[op], replies...)
 }
 
+// leave ends the sessions and opens none for hours, so that long waits are cheap.
+func (s *scene) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusal["acs"], s.refusal["tcs"] = acs.RejectInactiveInstance, acs.RejectInactiveInstance
+	for _, p := range s.peers {
+		go p.conn.Close(websocket.StatusGoingAway, "")
+	}
+}
+
 // always answers every call of an operation with one reply, from now on; nil: success.
 func (s *scene) always(op string, r *reply) {
 	s.mu.Lock()
@@ -283,7 +292,6 @@ func (s *scene) begin(op string, in map[string]any) (how reply) {
 	s.calls = append(s.calls, call{op, time.Now(), in})
 	if strings.HasPrefix(op, "Submit") {
 		s.flying++
-		s.most = max(s.most, s.flying)
 	}
 	if next := s.scripts[op]; len(next) > 0 {
 		s.scripts[op] = next[1:]
@@ -337,7 +345,10 @@ func (s *scene) serveSocket(w http.ResponseWriter, r *http.Request, kind string,
 	s.peers = append(s.peers, p)
 	s.mu.Unlock()
 	go p.read()
-	to <- p
+	select {
+	case to <- p:
+	default: // nobody looks at so many
+	}
 }
 
 // peer is the control plane's end of one websocket.
@@ -558,4 +569,20 @@ func (s *scene) containers(id string) (running int) {
 // textLog writes an agent's log into a test's buffer.
 func textLog(b *strings.Builder) *slog.Logger {
 	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func decode(t *testing.T, raw []byte, into any) {
+	t.Helper()
+	if err := json.Unmarshal(raw, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func encode(t *testing.T, v any) []byte {
+	t.Helper()
+	raw, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
