@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,9 @@ import (
 type plane struct {
 	mu      sync.Mutex
 	tasks   []Assignment
-	wakes   map[int]func()
+	wakes   map[int]func(string)
+	full    int // calls of Assignments
+	single  int // and of Assignment
 	nextID  int
 	opened  []Session
 	closed  []Session
@@ -36,14 +39,23 @@ type plane struct {
 
 func (p *plane) set(tasks ...Assignment) {
 	p.mu.Lock()
+	changed := map[string]bool{}
+	for _, as := range slices.Concat(p.tasks, tasks) {
+		changed[as.TaskARN] = true
+	}
 	p.tasks = tasks
-	wakes := make([]func(), 0, len(p.wakes))
+	wakes := make([]func(string), 0, len(p.wakes))
 	for _, w := range p.wakes {
 		wakes = append(wakes, w)
 	}
 	p.mu.Unlock()
 	for _, w := range wakes {
-		w()
+		for arn := range changed {
+			w(arn)
+		}
+		if len(changed) == 0 {
+			w("")
+		}
 	}
 }
 
@@ -84,10 +96,23 @@ func (p *plane) Closed(_ context.Context, s Session) {
 func (p *plane) Assignments(context.Context, Session) ([]Assignment, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.full++
 	return append([]Assignment(nil), p.tasks...), p.refuse
 }
 
-func (p *plane) Subscribe(_ Session, wake func()) func() {
+func (p *plane) Assignment(_ context.Context, _ Session, arn string) (Assignment, bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.single++
+	for _, as := range p.tasks {
+		if as.TaskARN == arn {
+			return as, true, p.refuse
+		}
+	}
+	return Assignment{}, false, p.refuse
+}
+
+func (p *plane) Subscribe(_ Session, wake func(string)) func() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	id := p.nextID
@@ -139,7 +164,7 @@ func authenticate(r *http.Request, body []byte) (wire.Principal, string, error) 
 
 func start(t *testing.T) (*plane, string) {
 	t.Helper()
-	p := &plane{wakes: map[int]func(){}}
+	p := &plane{wakes: map[int]func(string){}}
 	var n atomic.Int64
 	s := NewServer(p, authenticate, func() string { return fmt.Sprint("m", n.Add(1)) }, slog.New(slog.DiscardHandler))
 	mux := http.NewServeMux()

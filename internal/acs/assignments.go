@@ -1,8 +1,11 @@
 package acs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/coder/websocket"
@@ -10,8 +13,9 @@ import (
 
 // assignmentSession keeps one agent told: it compares what the instance must
 // know with what this session has sent and seen acknowledged, and sends the
-// difference. It remembers nothing across sessions: payloads upsert, so a new
-// session may repeat what an old one said.
+// difference. It looks at what the source says has changed; at everything when it
+// begins, when too much has changed, and once in a while. It remembers nothing
+// across sessions: payloads upsert, so a new session may repeat what an old one said.
 type assignmentSession struct {
 	server  *Server
 	session Session
@@ -21,14 +25,22 @@ type assignmentSession struct {
 	// sequence is the last number used, of those up to lastNumber.
 	sequence, lastNumber int64
 
+	changed  *pending
 	sent     map[string]*sending // by task ARN
 	unacked  map[string]*sending // by message id
+	backlog  []string            // tasks that wait for acknowledgements, in order
 	manifest map[string]bool     // message ids of manifests without an answer
+	looked   bool                // everything was looked at
+	told     bool                // the manifest was sent
+	resend   *time.Timer         // runs while something is unacknowledged
+	resends  bool
+	beats    int // heartbeats since everything was looked at
 	lastSeen time.Time
 }
 
 // sending is one payload on its way.
 type sending struct {
+	task    string
 	desired string
 	message string
 	at      time.Time
@@ -39,7 +51,7 @@ func newAssignmentSession(s *Server, session Session, opening Opening, conn *web
 	return &assignmentSession{
 		server: s, session: session, cluster: opening.ClusterARN, conn: conn,
 		sequence: opening.Sequence, lastNumber: opening.Sequence + SessionNumbers,
-		sent: map[string]*sending{}, unacked: map[string]*sending{}, manifest: map[string]bool{},
+		changed: newPending(), sent: map[string]*sending{}, unacked: map[string]*sending{}, manifest: map[string]bool{},
 	}
 }
 
@@ -54,22 +66,15 @@ func (a *assignmentSession) next() (int64, error) {
 }
 
 func (a *assignmentSession) run(ctx context.Context, reader *frameReader) error {
-	wake := make(chan struct{}, 1)
-	wake <- struct{}{}
-	unsubscribe := a.server.source.Subscribe(a.session, func() {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	})
-	defer unsubscribe()
+	defer a.server.source.Subscribe(a.session, a.changed.add)()
 	heartbeat := time.NewTicker(heartbeatEvery)
 	defer heartbeat.Stop()
-	resend := time.NewTicker(ackWait / 3)
-	defer resend.Stop()
+	a.resend = time.NewTimer(ackWait)
+	a.resends = true
+	defer a.resend.Stop()
 	a.lastSeen = time.Now()
-	told := false
 	for {
+		var err error
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -77,79 +82,173 @@ func (a *assignmentSession) run(ctx context.Context, reader *frameReader) error 
 			return err
 		case data := <-reader.frames:
 			a.lastSeen = time.Now()
-			again, err := a.receive(ctx, data)
-			if err != nil {
-				return err
-			}
-			if !again {
-				continue
-			}
+			err = a.receive(ctx, data)
 		case <-heartbeat.C:
-			if time.Since(a.lastSeen) > silenceLimit {
-				return errSilent
-			}
-			if err := write(ctx, a.conn, TypeHeartbeat, Heartbeat{MessageID: a.server.newID(), Healthy: true}); err != nil {
-				return err
-			}
-			continue
-		case <-wake:
-		case <-resend.C:
+			err = a.beat(ctx)
+		case <-a.changed.wake:
+			err = a.look(ctx)
+		case <-a.resend.C:
+			err = a.repeat(ctx)
 		}
-		assignments, complete, err := a.tell(ctx)
-		if err != nil {
-			return err
-		}
-		if complete && !told {
+		if err == nil && a.looked && !a.told && len(a.backlog) == 0 {
 			// Payloads first: what the manifest names, the agent has already been sent,
 			// so that a task that it does not know is one that it has lost.
-			told = true
-			if err := a.sendManifest(ctx, assignments); err != nil {
-				return err
-			}
+			err = a.sendManifest(ctx)
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
-// tell sends a payload for each assignment that the agent has not been told in
-// this session, stops before starts, and repeats those without an answer. It
-// returns the assignments, and whether all of them could be sent.
-func (a *assignmentSession) tell(ctx context.Context) (assignments []Assignment, complete bool, err error) {
-	assignments, err = a.server.source.Assignments(ctx, a.session)
-	if err != nil {
-		return nil, false, err
+// beat sends a heartbeat, and has everything looked at once in a while.
+func (a *assignmentSession) beat(ctx context.Context) error {
+	if time.Since(a.lastSeen) > silenceLimit {
+		return errSilent
 	}
-	complete = true
+	if a.beats++; a.beats >= beatsPerLook {
+		a.changed.add("")
+	}
+	return write(ctx, a.conn, TypeHeartbeat, Heartbeat{MessageID: a.server.newID(), Healthy: true})
+}
+
+// look tells the agent what has changed.
+func (a *assignmentSession) look(ctx context.Context) error {
+	tasks, all := a.changed.take()
+	if all {
+		return a.lookAtAll(ctx)
+	}
+	var assignments []Assignment
+	for arn := range tasks {
+		as, ok, err := a.server.source.Assignment(ctx, a.session, arn)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			a.forget(arn)
+			continue
+		}
+		assignments = append(assignments, as)
+	}
+	slices.SortFunc(assignments, func(x, y Assignment) int {
+		return cmp.Or(x.CreatedAt.Compare(y.CreatedAt), cmp.Compare(x.TaskARN, y.TaskARN))
+	})
+	return a.tell(ctx, assignments)
+}
+
+// lookAtAll compares everything.
+func (a *assignmentSession) lookAtAll(ctx context.Context) error {
+	assignments, err := a.server.source.Assignments(ctx, a.session)
+	if err != nil {
+		return err
+	}
+	a.beats, a.looked = 0, true
 	current := make(map[string]bool, len(assignments))
+	for i := range assignments {
+		current[assignments[i].TaskARN] = true
+	}
+	for arn := range a.sent {
+		if !current[arn] {
+			a.forget(arn)
+		}
+	}
+	a.backlog = nil
+	return a.tell(ctx, assignments)
+}
+
+// forget drops what is remembered of a task that the agent need not know any more.
+func (a *assignmentSession) forget(arn string) {
+	if s := a.sent[arn]; s != nil {
+		delete(a.unacked, s.message)
+		delete(a.sent, arn)
+	}
+}
+
+// tell sends a payload for each assignment that the agent has not been told in
+// this session, stops before starts. Those beyond what may be in flight wait.
+func (a *assignmentSession) tell(ctx context.Context, assignments []Assignment) error {
+	var waiting []string
 	for _, desired := range []string{DesiredStopped, DesiredRunning} {
 		for i := range assignments {
 			as := &assignments[i]
 			if as.Desired != desired {
 				continue
 			}
-			current[as.TaskARN] = true
 			sent, err := a.tellOne(ctx, as)
 			if err != nil {
-				return nil, false, err
+				return err
 			}
-			complete = complete && sent
+			if !sent {
+				waiting = append(waiting, as.TaskARN)
+			}
+		}
+		if desired == DesiredStopped {
+			a.backlog, waiting = append(waiting, a.backlog...), nil
 		}
 	}
-	for arn, s := range a.sent {
-		if !current[arn] {
-			delete(a.unacked, s.message)
-			delete(a.sent, arn)
+	a.backlog = append(a.backlog, waiting...)
+	return nil
+}
+
+// proceed goes on with what waits, as far as there is room.
+func (a *assignmentSession) proceed(ctx context.Context) error {
+	for len(a.backlog) > 0 && len(a.unacked) < maxUnacked {
+		arn := a.backlog[0]
+		a.backlog = a.backlog[1:]
+		if err := a.tellAgain(ctx, arn); err != nil {
+			return err
 		}
 	}
-	return assignments, complete, nil
+	return nil
+}
+
+// repeat sends again what has had no answer for too long.
+func (a *assignmentSession) repeat(ctx context.Context) error {
+	a.resends = false
+	for _, s := range slices.SortedFunc(maps.Values(a.unacked), func(x, y *sending) int { return x.at.Compare(y.at) }) {
+		if time.Since(s.at) < ackWait {
+			break
+		}
+		if err := a.tellAgain(ctx, s.task); err != nil {
+			return err
+		}
+	}
+	a.await()
+	return nil
+}
+
+// tellAgain looks one task up and tells the agent what has to be told of it.
+func (a *assignmentSession) tellAgain(ctx context.Context, arn string) error {
+	as, ok, err := a.server.source.Assignment(ctx, a.session, arn)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		a.forget(arn)
+		return nil
+	}
+	return a.tell(ctx, []Assignment{as})
+}
+
+// await has repeat called in time, when there is something to repeat.
+func (a *assignmentSession) await() {
+	if !a.resends && len(a.unacked) > 0 {
+		a.resend.Reset(ackWait / 3)
+		a.resends = true
+	}
 }
 
 // tellOne sends one assignment if it has to be sent; false when too many are in
 // flight (the next acknowledgement goes on with it).
 func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) (bool, error) {
+	prior := a.sent[as.TaskARN]
 	if as.Started && as.Desired == DesiredRunning {
+		if prior != nil { // the report is as good as the acknowledgement
+			prior.acked = true
+			delete(a.unacked, prior.message)
+		}
 		return true, nil
 	}
-	prior := a.sent[as.TaskARN]
 	if prior != nil && prior.desired == as.Desired && (prior.acked || time.Since(prior.at) < ackWait) {
 		return true, nil
 	}
@@ -171,8 +270,9 @@ func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) (bool, 
 	if err != nil {
 		return false, err
 	}
-	s := &sending{desired: as.Desired, message: a.server.newID(), at: time.Now()}
+	s := &sending{task: as.TaskARN, desired: as.Desired, message: a.server.newID(), at: time.Now()}
 	a.sent[as.TaskARN], a.unacked[s.message] = s, s
+	a.await()
 	return true, write(ctx, a.conn, TypePayload, Payload{
 		ClusterARN: a.cluster, ContainerInstanceARN: a.session.Instance,
 		MessageID: s.message, SeqNum: number, Tasks: []Task{task},
@@ -181,7 +281,11 @@ func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) (bool, 
 
 // sendManifest lists what should run, so that the agent can ask about what it
 // runs beyond that.
-func (a *assignmentSession) sendManifest(ctx context.Context, assignments []Assignment) error {
+func (a *assignmentSession) sendManifest(ctx context.Context) error {
+	assignments, err := a.server.source.Assignments(ctx, a.session)
+	if err != nil {
+		return err
+	}
 	number, err := a.next()
 	if err != nil {
 		return err
@@ -195,38 +299,36 @@ func (a *assignmentSession) sendManifest(ctx context.Context, assignments []Assi
 			m.Tasks = append(m.Tasks, ManifestTask{TaskARN: as.TaskARN, TaskClusterARN: as.ClusterARN, DesiredStatus: as.Desired})
 		}
 	}
-	a.manifest[m.MessageID] = true
+	a.manifest[m.MessageID], a.told = true, true
 	return write(ctx, a.conn, TypeManifest, m)
 }
 
-// receive handles one frame of the agent, and tells whether more can be sent
-// now. Frames that do not parse or that answer nothing are ignored, as agents
-// ignore ours.
-func (a *assignmentSession) receive(ctx context.Context, data []byte) (again bool, err error) {
+// receive handles one frame of the agent. Frames that do not parse or that answer
+// nothing are ignored, as agents ignore ours.
+func (a *assignmentSession) receive(ctx context.Context, data []byte) error {
 	var frame Envelope
 	if json.Unmarshal(data, &frame) != nil {
-		return false, nil
+		return nil
 	}
 	switch frame.Type {
 	case TypeAck, TypeNack:
 		var ack Ack
 		if json.Unmarshal(frame.Message, &ack) != nil {
-			return false, nil
+			return nil
 		}
 		if s := a.unacked[ack.MessageID]; s != nil {
 			s.acked = true
-			again = len(a.unacked) >= maxUnacked
 			delete(a.unacked, ack.MessageID)
 		}
-		return again, nil
+		return a.proceed(ctx)
 	case TypeStopVerification:
 		var ask StopVerification
 		if json.Unmarshal(frame.Message, &ask) != nil || !a.manifest[ask.MessageID] {
-			return false, nil
+			return nil
 		}
-		return false, a.verifyStops(ctx, ask)
+		return a.verifyStops(ctx, ask)
 	}
-	return false, nil
+	return nil
 }
 
 // verifyStops confirms the stop of candidates that, by now, still should not run.

@@ -48,7 +48,7 @@ type virtual struct {
 
 func startVirtual(t *testing.T) *virtual {
 	t.Helper()
-	v := &virtual{plane: &plane{wakes: map[int]func(){}}, t: t}
+	v := &virtual{plane: &plane{wakes: map[int]func(string){}}, t: t}
 	var n atomic.Int64
 	v.server = NewServer(v.plane, authenticate, func() string { return fmt.Sprint("m", n.Add(1)) }, slog.New(slog.DiscardHandler))
 	mux := http.NewServeMux()

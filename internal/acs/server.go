@@ -25,6 +25,9 @@ const (
 	silenceLimit = 80 * time.Second
 	// ackWait is how long a payload may stay unacknowledged before it is sent again.
 	ackWait = 15 * time.Second
+	// beatsPerLook is after how many heartbeats a session looks at everything,
+	// whatever it was told of changes.
+	beatsPerLook = 8
 	// maxUnacked bounds the payloads in flight to one agent.
 	maxUnacked   = 64
 	writeTimeout = 10 * time.Second

@@ -3,6 +3,7 @@ package acs
 import (
 	"context"
 	"errors"
+	"time"
 
 	"longshore.dev/longshore/internal/wire"
 )
@@ -35,6 +36,8 @@ type Session struct {
 type Assignment struct {
 	TaskARN    string
 	ClusterARN string
+	// CreatedAt orders tasks: the oldest is told first.
+	CreatedAt time.Time
 	// Desired is DesiredRunning or DesiredStopped.
 	Desired string
 	// Started is set once the agent has reported on the task, so that it need not
@@ -70,9 +73,12 @@ type Source interface {
 	Closed(ctx context.Context, s Session)
 	// Assignments returns what the session's instance must know, oldest first.
 	Assignments(ctx context.Context, s Session) ([]Assignment, error)
-	// Subscribe calls wake, which does not block, whenever the assignments of the
-	// session may have changed.
-	Subscribe(s Session, wake func()) (cancel func())
+	// Assignment returns what the instance must know of one task; false when that
+	// is nothing (any more).
+	Assignment(ctx context.Context, s Session, taskARN string) (Assignment, bool, error)
+	// Subscribe calls changed, which does not block, with the ARN of each task whose
+	// assignment may have changed, or with none when any may have.
+	Subscribe(s Session, changed func(taskARN string)) (cancel func())
 	// Unfit ends a task that can't be made into a payload; cause says why.
 	Unfit(ctx context.Context, s Session, taskARN string, cause error) error
 	// Health takes what the agent says of its containers' health.

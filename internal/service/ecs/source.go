@@ -5,7 +5,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -162,22 +161,39 @@ func (s *Service) Assignments(_ context.Context, x acs.Session) ([]acs.Assignmen
 		return nil, err
 	}
 	sc := sessionScope(x)
-	var tasks []*Task
+	var list []acs.Assignment
 	for _, t := range s.liveByNode.List(snap, sc, n.ID) {
-		tasks = append(tasks, t)
+		list = append(list, s.assignment(snap, x, t))
 	}
-	slices.SortFunc(tasks, func(a, b *Task) int {
-		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	slices.SortFunc(list, func(a, b acs.Assignment) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.TaskARN, b.TaskARN))
 	})
-	list := make([]acs.Assignment, 0, len(tasks))
-	for _, t := range tasks {
-		list = append(list, acs.Assignment{
-			TaskARN: taskARN(sc, t.Cluster, t.ID), ClusterARN: clusterARN(sc, t.Cluster),
-			Desired: t.DesiredStatus, Started: t.reported(),
-			Render: func() (acs.Task, error) { return s.render(snap, sc, t, x.Endpoint) },
-		})
-	}
 	return list, nil
+}
+
+// Assignment implements acs.Source.
+func (s *Service) Assignment(_ context.Context, x acs.Session, arn string) (acs.Assignment, bool, error) {
+	snap := s.db.Snapshot()
+	n, err := s.sessionNode(snap, x)
+	if err != nil {
+		return acs.Assignment{}, false, err
+	}
+	sc := sessionScope(x)
+	key, _ := taskKeyOf(sc, arn)
+	t, ok := s.tasks.Get(snap, sc, key)
+	if !ok || t.NodeID != n.ID || t.LastStatus == taskStopped {
+		return acs.Assignment{}, false, nil
+	}
+	return s.assignment(snap, x, t), true, nil
+}
+
+func (s *Service) assignment(snap *store.Snapshot, x acs.Session, t *Task) acs.Assignment {
+	sc := sessionScope(x)
+	return acs.Assignment{
+		TaskARN: taskARN(sc, t.Cluster, t.ID), ClusterARN: clusterARN(sc, t.Cluster), CreatedAt: t.CreatedAt,
+		Desired: t.DesiredStatus, Started: t.reported(),
+		Render: func() (acs.Task, error) { return s.render(snap, sc, t, x.Endpoint) },
+	}
 }
 
 // reported tells whether the agent has said anything of the task.
@@ -234,70 +250,4 @@ func taskKeyOf(sc store.Scope, arn string) (string, bool) {
 		return "", false
 	}
 	return strings.Join(a.Path, "/"), true
-}
-
-// Subscribe implements acs.Source.
-func (s *Service) Subscribe(x acs.Session, wake func()) (cancel func()) {
-	n, err := s.sessionNode(s.db.Snapshot(), x)
-	if err != nil {
-		return func() {}
-	}
-	return s.wakers.add(store.Ref{Scope: sessionScope(x), ID: n.ID}, wake)
-}
-
-// wakers are the sessions that wait for a node's assignments to change.
-type wakers struct {
-	mu   sync.Mutex
-	next int
-	by   map[store.Ref]map[int]func()
-}
-
-func (w *wakers) add(node store.Ref, wake func()) (cancel func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.by == nil {
-		w.by = map[store.Ref]map[int]func(){}
-	}
-	if w.by[node] == nil {
-		w.by[node] = map[int]func(){}
-	}
-	w.next++
-	id := w.next
-	w.by[node][id] = wake
-	return func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.by[node], id)
-		if len(w.by[node]) == 0 {
-			delete(w.by, node)
-		}
-	}
-}
-
-func (w *wakers) wake(node store.Ref) {
-	w.mu.Lock()
-	calls := make([]func(), 0, len(w.by[node]))
-	for _, f := range w.by[node] {
-		calls = append(calls, f)
-	}
-	w.mu.Unlock()
-	for _, f := range calls {
-		f()
-	}
-}
-
-// watchAssignments wakes a node's sessions when a task appears, is to stop, or
-// is over, and when its instance is deregistered.
-func (s *Service) watchAssignments() {
-	s.tasks.Subscribe(func(c store.Change[Task]) {
-		t := cmp.Or(c.New, c.Old)
-		if c.Old == nil || c.New == nil || c.Old.DesiredStatus != c.New.DesiredStatus || c.Old.LastStatus != c.New.LastStatus {
-			s.wakers.wake(store.Ref{Scope: c.Scope, ID: t.NodeID})
-		}
-	})
-	s.instances.Subscribe(func(c store.Change[ContainerInstance]) {
-		if c.Old != nil && (c.New == nil || c.Old.Status != c.New.Status) {
-			s.wakers.wake(store.Ref{Scope: c.Scope, ID: c.Old.NodeID})
-		}
-	})
 }

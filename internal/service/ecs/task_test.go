@@ -242,7 +242,7 @@ func TestSubscribersHearOfTheirNodeOnly(t *testing.T) {
 	r.define(simple("web", 1, 6))
 	wakes := func(node string, ci types.ContainerInstance) chan struct{} {
 		woken := make(chan struct{}, 100)
-		t.Cleanup(r.Subscribe(r.session(node, *ci.ContainerInstanceArn), func() { woken <- struct{}{} }))
+		t.Cleanup(r.Subscribe(r.session(node, *ci.ContainerInstanceArn), func(string) { woken <- struct{}{} }))
 		return woken
 	}
 	one, two := wakes("n1", a), wakes("n2", b)
