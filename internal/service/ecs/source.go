@@ -139,12 +139,18 @@ func (s *Service) ResetConnectivity(ctx context.Context) error {
 			connected = append(connected, ref)
 		}
 	}
-	for _, ref := range connected {
+	for batch := range slices.Chunk(connected, resetBatch) {
 		err := s.db.Update(ctx, func(tx *store.Tx) error {
-			return s.setConnected(tx, ref.Scope, ref.ID, false, func(n *Node) bool {
-				_, here := s.sessions.Load(n.Session)
-				return !here
-			})
+			for _, ref := range batch {
+				err := s.setConnected(tx, ref.Scope, ref.ID, false, func(n *Node) bool {
+					_, here := s.sessions.Load(n.Session)
+					return n.Connected && !here
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 		if err != nil {
 			return err
@@ -152,6 +158,10 @@ func (s *Service) ResetConnectivity(ctx context.Context) error {
 	}
 	return nil
 }
+
+// resetBatch is how many nodes one transaction marks disconnected: a thousand
+// agents come back at the same time, and each that does makes it look again.
+const resetBatch = 250
 
 // Assignments implements acs.Source.
 func (s *Service) Assignments(_ context.Context, x acs.Session) ([]acs.Assignment, error) {
