@@ -14,7 +14,7 @@ import (
 )
 
 // wholeLimit bounds a run.
-const wholeLimit = 10 * time.Minute
+const wholeLimit = 25 * time.Minute
 
 // bench is one run.
 type bench struct {
@@ -36,6 +36,7 @@ func subjects() []subject {
 		{"start", measureStart},
 		{"memory", measureMemory},
 		{"containers", measureContainers},
+		{"storm", measureStorm},
 		{"logs", measureLogs},
 		{"api", measureAPI},
 	}
@@ -54,7 +55,7 @@ func main() {
 func run(ctx context.Context) (err error) {
 	b := &bench{}
 	var only, jsonFile, dir string
-	flag.StringVar(&only, "run", "", "measure the subjects that match this `regexp`: start, memory, containers, logs, api")
+	flag.StringVar(&only, "run", "", "measure the subjects that match this `regexp`: start, memory, containers, storm, logs, api")
 	flag.StringVar(&jsonFile, "json", "", "also write the figures as JSON to this `file`")
 	flag.StringVar(&dir, "dir", "/var/tmp", "`directory` for data; its file system is what is measured")
 	flag.StringVar(&b.binary, "longshore", "bin/longshore", "the `program` to measure")

@@ -64,6 +64,22 @@ func (b *bench) idle(ctx context.Context, name string, budget, goal float64, com
 
 // residentOf adds up a process and its descendants.
 func residentOf(pid int) (resident, error) {
+	r, err := ownMemory(pid)
+	if err != nil {
+		return r, err
+	}
+	for _, child := range childrenOf(pid) {
+		more, err := residentOf(child)
+		if err != nil {
+			return r, err
+		}
+		r.rss, r.pss, r.anonymous, r.processes = r.rss+more.rss, r.pss+more.pss, r.anonymous+more.anonymous, r.processes+more.processes
+	}
+	return r, nil
+}
+
+// ownMemory is what one process holds.
+func ownMemory(pid int) (resident, error) {
 	r := resident{processes: 1}
 	path := fmt.Sprintf("/proc/%d/smaps_rollup", pid)
 	for name, into := range map[string]*float64{"Rss": &r.rss, "Pss": &r.pss, "Pss_Anon": &r.anonymous} {
@@ -73,28 +89,21 @@ func residentOf(pid int) (resident, error) {
 		}
 		*into = kib * 1024 / 1e6
 	}
-	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	if err != nil {
-		return r, err
-	}
-	for _, list := range lists {
-		raw, err := os.ReadFile(list)
-		if err != nil {
-			continue // a thread that has ended
-		}
-		for child := range strings.FieldsSeq(string(raw)) {
-			id, err := strconv.Atoi(child)
-			if err != nil {
-				return r, fmt.Errorf("%s: %w", list, err)
-			}
-			more, err := residentOf(id)
-			if err != nil {
-				return r, err
-			}
-			r.rss, r.pss, r.anonymous, r.processes = r.rss+more.rss, r.pss+more.pss, r.anonymous+more.anonymous, r.processes+more.processes
-		}
-	}
 	return r, nil
+}
+
+// childrenOf are a process's children, none when it has ended.
+func childrenOf(pid int) (children []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		raw, _ := os.ReadFile(list) // of a thread that may have ended
+		for child := range strings.FieldsSeq(string(raw)) {
+			if id, err := strconv.Atoi(child); err == nil {
+				children = append(children, id)
+			}
+		}
+	}
+	return children
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -193,26 +193,34 @@ func (s *server) post(ctx context.Context, service, target string, body []byte, 
 
 // cpu is the processor time that the process has used so far.
 func (s *server) cpu() (time.Duration, error) {
-	path := fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid)
+	own, _, err := processCPU(s.cmd.Process.Pid)
+	return own, err
+}
+
+// processCPU is the processor time that a process has used, and that the children
+// it has waited for have.
+func processCPU(pid int) (own, children time.Duration, err error) {
+	path := fmt.Sprintf("/proc/%d/stat", pid)
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	// Behind the name in parentheses: state, ten others, user and system ticks.
+	// Behind the name in parentheses: state, ten others, then ticks of the process in
+	// user mode and in the kernel, and of its children.
 	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
-	var ticks int64
-	for _, at := range []int{11, 12} {
-		if len(fields) <= at {
-			return 0, fmt.Errorf("%s has %d fields", path, len(fields))
-		}
-		n, err := strconv.ParseInt(fields[at], 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", path, err)
-		}
-		ticks += n
+	const first, perSecond = 11, 100 // USER_HZ, the same on all that Linux runs on today
+	if len(fields) < first+4 {
+		return 0, 0, fmt.Errorf("%s has %d fields", path, len(fields))
 	}
-	const perSecond = 100 // USER_HZ, the same on all that Linux runs on today
-	return time.Duration(ticks) * time.Second / perSecond, nil
+	var times [4]time.Duration
+	for i := range times {
+		n, err := strconv.ParseInt(fields[first+i], 10, 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("%s: %w", path, err)
+		}
+		times[i] = time.Duration(n) * time.Second / perSecond
+	}
+	return times[0] + times[1], times[2] + times[3], nil
 }
 
 // freeAddress is a loopback address that nobody listened on a moment ago.

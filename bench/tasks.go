@@ -267,7 +267,12 @@ func (r *runner) await(ctx context.Context, task, status string) (seen *types.Ta
 
 // poll asks until the answer is yes, with a pause in between.
 func poll(ctx context.Context, every time.Duration, what string, ask func(context.Context) (bool, error)) error {
-	limited, cancel := context.WithTimeout(ctx, taskLimit)
+	return pollFor(ctx, taskLimit, every, what, ask)
+}
+
+// pollFor is poll with another limit.
+func pollFor(ctx context.Context, limit, every time.Duration, what string, ask func(context.Context) (bool, error)) error {
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
 		done, err := ask(limited)
@@ -278,7 +283,7 @@ func poll(ctx context.Context, every time.Duration, what string, ask func(contex
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return fmt.Errorf("waited %s in vain until %s", taskLimit, what)
+			return fmt.Errorf("waited %s in vain until %s", limit, what)
 		}
 	}
 }

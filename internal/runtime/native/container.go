@@ -28,6 +28,10 @@ func (r *Runtime) Create(ctx context.Context, spec runtime.Spec) error {
 	if _, err := shimrpc.ReadRecord(r.opts.StateDir, spec.ID); !errors.Is(err, runtime.ErrNotFound) {
 		return fmt.Errorf("container %s: %w", spec.ID, runtime.ErrAlreadyExists)
 	}
+	if err := r.making.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("create container %s: %w", spec.ID, err)
+	}
+	defer r.making.Release(1)
 	client, err := g.ensure(ctx)
 	if err != nil {
 		return err

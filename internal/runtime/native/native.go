@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
 	"longshore.dev/longshore/internal/runtime"
@@ -17,6 +19,11 @@ import (
 	"longshore.dev/longshore/internal/runtime/shimrpc"
 	"longshore.dev/longshore/internal/runtime/spool"
 )
+
+// mostMaking is how many containers may be made at once. Each takes two processes
+// and all of a processor: of more at once none is ready sooner, and all cost more.
+// One that hangs gives its place up after createTimeout.
+func mostMaking() int64 { return max(4, 2*int64(goruntime.NumCPU())) }
 
 // lockName is no group's id.
 const lockName = ".lock"
@@ -55,6 +62,9 @@ type Runtime struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 
+	// making bounds how many containers are made at once.
+	making *semaphore.Weighted
+
 	preparers sync.WaitGroup // waits for what starts the spare shim
 
 	mu        sync.Mutex
@@ -70,7 +80,7 @@ var _ runtime.Runtime = (*Runtime)(nil)
 // New takes over the two directories: it finds the shims that run and buries
 // those that died meanwhile. Close releases it.
 func New(ctx context.Context, opts Options) (*Runtime, error) {
-	r := &Runtime{opts: opts, log: opts.Logger, now: opts.Now, groups: map[string]*group{}}
+	r := &Runtime{opts: opts, log: opts.Logger, now: opts.Now, groups: map[string]*group{}, making: semaphore.NewWeighted(mostMaking())}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

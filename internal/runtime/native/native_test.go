@@ -2,14 +2,17 @@ package native_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"longshore.dev/longshore/internal/leakcheck"
 	"longshore.dev/longshore/internal/runtime"
@@ -217,4 +220,43 @@ func (n *node) await(id, text string) string {
 		cursor = chunk.Cursor
 	}
 	return seen.String()
+}
+
+// More containers are asked for than are made at once, and some callers give up
+// while they wait for their turn: the others run, and of those nothing is left.
+func TestManyAtOnceTakeTurns(t *testing.T) {
+	n := newNode(t)
+	const many = 20
+	var group sync.WaitGroup
+	errs := make([]error, many)
+	specs := make([]runtime.Spec, many)
+	for i := range specs {
+		specs[i] = n.spec(fmt.Sprint("c", i), "ignore")
+		ctx := n.ctx
+		if i%4 == 3 {
+			short, cancel := context.WithTimeout(n.ctx, time.Duration(i)*time.Millisecond)
+			defer cancel()
+			ctx = short
+		}
+		group.Go(func() {
+			if errs[i] = n.Create(ctx, specs[i]); errs[i] == nil {
+				errs[i] = n.Start(n.ctx, specs[i].ID)
+			}
+		})
+	}
+	group.Wait()
+	for i, err := range errs {
+		status, missing := n.Status(n.ctx, specs[i].ID)
+		switch {
+		case err == nil && (missing != nil || status.Phase != runtime.PhaseRunning):
+			t.Errorf("container %d: %+v, %v", i, status, missing)
+		case err != nil && !errors.Is(err, context.DeadlineExceeded):
+			t.Errorf("container %d: %v", i, err)
+		case err != nil && !errors.Is(missing, runtime.ErrNotFound):
+			t.Errorf("container %d was given up and is left: %+v, %v", i, status, missing)
+		case err == nil:
+			n.must(n.Delete(n.ctx, specs[i].ID))
+			n.must(n.RemoveSpool(n.ctx, specs[i].ID))
+		}
+	}
 }
