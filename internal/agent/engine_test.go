@@ -226,6 +226,43 @@ func TestAgentAdoptsWhatRunsAfterARestart(t *testing.T) {
 	m.clean()
 }
 
+// startHook does something after each start of a container.
+type startHook struct {
+	runtime.Runtime
+	after func()
+}
+
+func (h startHook) Start(ctx context.Context, id string) error {
+	err := h.Runtime.Start(ctx, id)
+	h.after()
+	return err
+}
+
+// That a task runs is told while it is being recorded; here the recording never ends.
+func TestAgentKilledBetweenTellingAndRecordingARunningTask(t *testing.T) {
+	m := newMachine(t)
+	m.kill()
+	m.wrap = func(r runtime.Runtime) runtime.Runtime {
+		return startHook{r, func() { m.db.committer.close() }}
+	}
+	m.boot()
+	task := taskOf("t1", "sleep", "100")
+	m.accept(task)
+	m.await("t1", "RUNNING")
+	m.kill()
+	before, _ := m.runtime.List(t.Context())
+	m.wrap = nil
+	m.boot()
+	m.until("RUNNING is told again", func() bool { return m.plane.count("t1", "RUNNING") == 2 })
+	after, _ := m.runtime.List(t.Context())
+	if len(before) != 1 || len(after) != 1 || before[0].PID != after[0].PID {
+		t.Fatalf("the container was not adopted: %v, then %v", before, after)
+	}
+	m.accept(acs.Task{ARN: task.ARN, DesiredStatus: acs.DesiredStopped})
+	m.await("t1", "STOPPED")
+	m.clean()
+}
+
 func TestExitWhileTheAgentWasAwayIsReported(t *testing.T) {
 	m := newMachine(t)
 	m.accept(taskOf("t1", "sleep", "100"))

@@ -10,7 +10,8 @@ import (
 )
 
 // event changes a record. Events run one at a time on the worker's goroutine;
-// one that returns true is on disk before anything follows from it.
+// one that returns true is on disk before anything follows from it, but for the
+// news that the task runs, which is on its way meanwhile.
 type event func(r *record) (durable bool)
 
 // submitting is the busy index of a submission to the control plane.
@@ -98,6 +99,7 @@ func (w *worker) run(ctx context.Context) (finished bool) {
 		select {
 		case e := <-w.events:
 			w.apply(e)
+			w.announce(ctx)
 		case <-retry.C:
 		case <-ctx.Done():
 			return false
@@ -151,10 +153,25 @@ func (w *worker) advance(ctx context.Context) {
 	for _, a := range decide(w.record, func(i int) bool { _, busy := w.steps[i]; return busy }) {
 		w.start(ctx, a.step, a.index, w.perform(a))
 	}
-	if _, busy := w.steps[submitting]; !busy {
-		if s := nextSubmission(w.record); s != nil {
-			w.start(ctx, "submit", submitting, func(ctx context.Context) event { return w.submit(ctx, s) })
-		}
+	w.tellNext(ctx)
+}
+
+// announce tells that the task runs before that is on disk. An agent that is killed
+// in between starts what it had started again, which changes nothing, and tells it
+// again.
+func (w *worker) announce(ctx context.Context) {
+	if w.dirty && w.record.Ran && !w.record.SentRunning && !w.record.stopping() {
+		w.tellNext(ctx)
+	}
+}
+
+// tellNext submits what the control plane does not know yet, one thing at a time.
+func (w *worker) tellNext(ctx context.Context) {
+	if _, busy := w.steps[submitting]; busy {
+		return
+	}
+	if s := nextSubmission(w.record); s != nil {
+		w.start(ctx, "submit", submitting, func(ctx context.Context) event { return w.submit(ctx, s) })
 	}
 }
 
