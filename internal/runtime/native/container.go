@@ -36,6 +36,9 @@ func (r *Runtime) Create(ctx context.Context, spec runtime.Spec) error {
 	if err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return errors.Join(fmt.Errorf("create container %s: %w", spec.ID, err), g.abandon(ctx, spec.ID, err))
+	}
 	// Once asked, the shim makes the container, whether its caller waits or not. So
 	// wait: only what is there can be removed.
 	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)

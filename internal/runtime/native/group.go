@@ -218,6 +218,9 @@ func (g *group) ensure(ctx context.Context) (*shimrpc.Client, error) {
 	if err := g.r.spawn(g.dir, g.name); err != nil {
 		return nil, fmt.Errorf("start the shim of group %s: %w", g.name, err)
 	}
+	// It is connected to whether the caller waits or not: only so can it be ended.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
 	return g.connect(ctx)
 }
 
