@@ -55,7 +55,7 @@ func (s *Local) janitor() {
 func (s *Local) Collect(ctx context.Context) error {
 	ctx, done := s.context(ctx)
 	defer done()
-	err := errors.Join(s.rootfs.sweep(), s.dropPins(ctx))
+	err := errors.Join(s.rootfs.sweep(), s.endLeases(ctx), s.dropPins(ctx))
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 // failure is an error of one of the contract's kinds whose text is the cause's
@@ -55,6 +56,19 @@ func kindOf(err error) error {
 		return ErrNotFound
 	}
 	return ErrUnavailable
+}
+
+// isFull tells whether err is a disk without space, inodes or quota.
+func isFull(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
+// diskError says what to do about a full disk, after the text that ECS shows.
+func diskError(err error) error {
+	if !isFull(err) {
+		return err
+	}
+	return fmt.Errorf("%w (the disk of the node's data directory has no space, or no inodes, left: free some, or let unused images be removed earlier)", err)
 }
 
 // retryable tells whether asking the registry again can help.

@@ -47,7 +47,10 @@ func (s *Local) lease(ctx context.Context, work string) (_ context.Context, done
 		}
 		ctx := context.WithoutCancel(ctx)
 		if err := s.leases.Delete(ctx, lease); err != nil && !errdefs.IsNotFound(err) {
-			s.opts.Log.Warn("lease on image content is left to expire", "error", err)
+			s.opts.Log.Warn("what an image was made of cannot be let go yet; trying again with the next garbage collection", "error", err)
+			s.deadMu.Lock()
+			s.dead = append(s.dead, lease)
+			s.deadMu.Unlock()
 		}
 		s.kick()
 	}
@@ -58,6 +61,19 @@ func (s *Local) lease(ctx context.Context, work string) (_ context.Context, done
 		}
 	}
 	return leases.WithLease(ctx, lease.ID), done, nil
+}
+
+// endLeases deletes the leases that could not be deleted in time.
+func (s *Local) endLeases(ctx context.Context) error {
+	s.deadMu.Lock()
+	defer s.deadMu.Unlock()
+	for len(s.dead) > 0 {
+		if err := s.leases.Delete(ctx, s.dead[0]); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("collect images: %w", err)
+		}
+		s.dead = s.dead[1:]
+	}
+	return nil
 }
 
 func (s *Local) takeOver(ctx context.Context, from, to leases.Lease) error {

@@ -240,6 +240,12 @@ func (d *download) attempt(ctx context.Context, resolver remotes.Resolver) (prog
 			return false, storageError(e)
 		}
 	}
+	if isFull(err) {
+		// On a full disk even forgetting takes space: give back what we took first.
+		if e := w.Truncate(0); e != nil {
+			s.opts.Log.Warn("what was downloaded onto a full disk is left for the garbage collection", "error", e)
+		}
+	}
 	if err != nil {
 		// What was here before, and was thrown away, is no progress.
 		progressed := offset+n >= d.best+minProgress
@@ -357,7 +363,7 @@ func pullError(ctx context.Context, err error, doing string) error {
 		return context.Cause(ctx)
 	}
 	if e, ok := errors.AsType[errStorage](err); ok {
-		return fmt.Errorf("%s: %w", doing, e.error)
+		return fmt.Errorf("%s: %w", doing, diskError(e.error))
 	}
 	text := err.Error()
 	if e, ok := errors.AsType[*statusError](err); ok {

@@ -98,6 +98,10 @@ type Local struct {
 	pulls  flights
 	cache  manifestCache
 
+	deadMu sync.Mutex
+	// dead are leases of work that ended and that could not be deleted.
+	dead []leases.Lease
+
 	uses     usage
 	cleaning sync.Mutex // one Clean at a time
 	diskUsed func(dir string) (percent float64, err error)

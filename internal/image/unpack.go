@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 
@@ -140,13 +141,19 @@ func (s *Local) unpackLayer(ctx context.Context, m *manifest, i int) error {
 	key := unpackPrefix + s.opts.NewID()
 	mounts, err := s.layers.Prepare(ctx, key, parent)
 	if err != nil {
-		return fmt.Errorf("unpack layer %s: %w", m.layers[i].Digest, err)
+		return fmt.Errorf("failed to extract layer %s: %w", m.layers[i].Digest, diskError(err))
 	}
 	err = s.apply(ctx, m.layers[i], m.file.RootFS.DiffIDs[i], mounts)
 	if err == nil {
 		err = s.layers.Commit(ctx, chain, key)
 		if err == nil {
 			return nil
+		}
+	}
+	if dir, _, e := target(mounts); e == nil && isFull(err) {
+		// On a full disk even forgetting takes space: give back what we took first.
+		if e := emptyDir(dir); e != nil {
+			s.opts.Log.Warn("what was unpacked onto a full disk is left for the garbage collection", "error", e)
 		}
 	}
 	if e := s.layers.Remove(context.WithoutCancel(ctx), key); e != nil && !errdefs.IsNotFound(e) {
@@ -162,7 +169,16 @@ func (s *Local) unpackLayer(ctx context.Context, m *manifest, i int) error {
 			err = errors.Join(err, e)
 		}
 	}
-	return fmt.Errorf("failed to extract layer %s: %w", m.layers[i].Digest, err)
+	return fmt.Errorf("failed to extract layer %s: %w", m.layers[i].Digest, diskError(err))
+}
+
+// emptyDir removes what is in dir.
+func emptyDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
 }
 
 // apply unpacks a layer into the upper directory of a fresh snapshot, without
