@@ -7,8 +7,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
 	"longshore.dev/longshore/internal/image"
@@ -98,7 +101,8 @@ func TestFullDisk(t *testing.T) {
 			t.Parallel()
 			dir := tc.disk(t)
 			root := filepath.Join(dir, "images")
-			s := open(t, root)
+			// Without a reserve, so that the disk itself says no.
+			s := open(t, root, func(o *image.Options) { o.Limits.KeepFree = -1 })
 			reg := imagetest.NewRegistry(t)
 			ref, other := reg.Push("a", "1", tc.img), reg.Push("b", "1", plainImage(t, "f", "x"))
 			pull(t, s, other)
@@ -138,5 +142,51 @@ func TestFullDisk(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestBombsDoNotFillTheDisk: layers that unpack to more than the disk has, or are
+// said to be larger, leave others their share of it.
+func TestBombsDoNotFillTheDisk(t *testing.T) {
+	dir := smallDisk(t, "size=64m")
+	s := open(t, dir)
+	reg := imagetest.NewRegistry(t)
+	zeros := strings.Repeat("\x00", 70<<20)
+	for name, img := range map[string]*imagetest.Image{
+		"gzip":   imagetest.Build(t, imagetest.Spec{Layers: []imagetest.Layer{{Compression: imagetest.Gzip, Entries: []imagetest.Entry{imagetest.File("f", zeros)}}}}),
+		"zstd":   imagetest.Build(t, imagetest.Spec{Layers: []imagetest.Layer{{Compression: imagetest.Zstd, Entries: []imagetest.Entry{imagetest.File("f", zeros)}}}}),
+		"claims": imagetest.Build(t, imagetest.Spec{Layers: []imagetest.Layer{{Entries: []imagetest.Entry{{Name: "f", Size: 1 << 30}}}}}),
+		"large": imagetest.Build(t, imagetest.Spec{
+			Layers: []imagetest.Layer{{Entries: []imagetest.Entry{imagetest.File("f", "x")}}},
+			Change: func(m *ocispec.Manifest) { m.Layers[0].Size = 63 << 20 },
+		}),
+	} {
+		var least atomic.Int64
+		least.Store(100 << 20)
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for {
+				var fs unix.Statfs_t
+				if err := unix.Statfs(dir, &fs); err == nil {
+					least.Store(min(least.Load(), int64(fs.Bavail)*fs.Bsize))
+				}
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Millisecond):
+				}
+			}
+		}()
+		_, err := s.Pull(t.Context(), reg.Push(name, "1", img), image.PullOptions{})
+		close(stop)
+		<-stopped
+		if err == nil || !strings.Contains(err.Error(), "no space left on device") || !strings.Contains(err.Error(), "5% of the disk stay free") {
+			t.Errorf("%s: %v, want no space left on device", name, err)
+		}
+		if least.Load() < 2<<20 {
+			t.Errorf("%s: only %d bytes were left to others", name, least.Load())
+		}
+		assertEmpty(t, s, dir)
 	}
 }

@@ -168,6 +168,9 @@ func (r *registry) fetch(ctx context.Context, desc ocispec.Descriptor) error {
 		return nil
 	}
 	d := &download{registry: r, desc: desc, counted: isLayer}
+	if left, full := s.room(); desc.Size > left {
+		return pullError(ctx, storageError(full), fmt.Sprintf("failed to copy %s", desc.Digest))
+	}
 	d.desc.URLs = nil // "foreign" layers would let an image send us anywhere
 	d.desc.Data = nil
 	n, err := r.retry(ctx, d.attempt)

@@ -202,6 +202,9 @@ func (s *Local) apply(ctx context.Context, layer ocispec.Descriptor, diffID dige
 
 	limits := s.opts.Limits
 	tooLarge := fail(ErrInvalid, "it unpacks to more than %d bytes", limits.UnpackedBytes)
+	if left, full := s.room(); left < limits.UnpackedBytes {
+		limits.UnpackedBytes, tooLarge = left, full
+	}
 	digester := diffID.Algorithm().Digester()
 	tee := io.TeeReader(&cappedReader{r: plain, left: limits.UnpackedBytes, err: tooLarge}, digester.Hash())
 	opts = append(opts, archive.WithFilter(limitFiles(limits, tooLarge)))
