@@ -33,6 +33,24 @@ type fleet struct {
 
 func openFleet(ctx context.Context, s *server) (*fleet, error) {
 	client := s.ecs()
+	definition, err := defineFleet(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	f := &fleet{definition: aws.ToString(definition.TaskDefinitionArn)}
+	sessions, cancel := context.WithCancel(ctx)
+	f.cancel = cancel
+	for range fleetSize {
+		if err := f.join(ctx, sessions, client, definition.RequiresAttributes); err != nil {
+			f.close()
+			return nil, fmt.Errorf("a simulated agent: %w", err)
+		}
+	}
+	return f, f.connected(ctx, client)
+}
+
+// defineFleet makes the fleet's cluster and its task definition.
+func defineFleet(ctx context.Context, client *ecs.Client) (*types.TaskDefinition, error) {
 	if _, err := client.CreateCluster(ctx, &ecs.CreateClusterInput{ClusterName: aws.String(fleetCluster)}); err != nil {
 		return nil, err
 	}
@@ -45,21 +63,11 @@ func openFleet(ctx context.Context, s *server) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{definition: aws.ToString(out.TaskDefinition.TaskDefinitionArn)}
-	sessions, cancel := context.WithCancel(ctx)
-	f.cancel = cancel
-	for range fleetSize {
-		if err := f.join(ctx, sessions, s, client, out.TaskDefinition.RequiresAttributes); err != nil {
-			f.close()
-			return nil, fmt.Errorf("a simulated agent: %w", err)
-		}
-	}
-	return f, f.connected(ctx, client)
+	return out.TaskDefinition, nil
 }
 
-// join registers one instance that can do what the task definition requires, and
-// opens its session, which lives as long as sessions does.
-func (f *fleet) join(ctx, sessions context.Context, s *server, client *ecs.Client, requires []types.Attribute) error {
+// register registers one instance that can do what the task definition requires.
+func register(ctx context.Context, client *ecs.Client, requires []types.Attribute) (string, error) {
 	number := func(name string, n int32) types.Resource {
 		return types.Resource{Name: aws.String(name), Type: aws.String("INTEGER"), IntegerValue: n}
 	}
@@ -68,21 +76,36 @@ func (f *fleet) join(ctx, sessions context.Context, s *server, client *ecs.Clien
 		TotalResources: []types.Resource{number("CPU", 1<<20), number("MEMORY", 1<<20)},
 	})
 	if err != nil {
+		return "", err
+	}
+	return aws.ToString(out.ContainerInstance.ContainerInstanceArn), nil
+}
+
+// signFleet signs for the simulated agents.
+func signFleet(r *http.Request, payload []byte) error {
+	return sigv4.Sign(r, sigv4.Credentials{AccessKeyID: keyID, SecretAccessKey: keySecret}, region, "ecs", sigv4.Hash(payload), time.Now())
+}
+
+// sessionQuery is the handshake's of an assignments session.
+func sessionQuery(instance string) url.Values {
+	return url.Values{
+		"clusterArn": {fleetCluster}, "containerInstanceArn": {instance}, "agentHash": {"bench"}, "agentVersion": {"1.105.0"},
+		"seqNum": {"1"}, "protocolVersion": {"2"}, "sendCredentials": {"true"},
+	}
+}
+
+// join registers one instance and opens its session, which lives as long as
+// sessions does.
+func (f *fleet) join(ctx, sessions context.Context, client *ecs.Client, requires []types.Attribute) error {
+	instance, err := register(ctx, client, requires)
+	if err != nil {
 		return err
 	}
-	instance := aws.ToString(out.ContainerInstance.ContainerInstanceArn)
 	found, err := client.DiscoverPollEndpoint(ctx, &ecs.DiscoverPollEndpointInput{Cluster: aws.String(fleetCluster), ContainerInstance: &instance})
 	if err != nil {
 		return err
 	}
-	sign := func(r *http.Request, payload []byte) error {
-		return sigv4.Sign(r, sigv4.Credentials{AccessKeyID: keyID, SecretAccessKey: keySecret}, region, "ecs", sigv4.Hash(payload), time.Now())
-	}
-	query := url.Values{
-		"clusterArn": {fleetCluster}, "containerInstanceArn": {instance}, "agentHash": {"bench"}, "agentVersion": {"bench"},
-		"seqNum": {"1"}, "protocolVersion": {"2"}, "sendCredentials": {"true"},
-	}
-	session, err := acs.Dial(ctx, aws.ToString(found.Endpoint), query, sign, &http.Client{})
+	session, err := acs.Dial(ctx, aws.ToString(found.Endpoint), sessionQuery(instance), signFleet, &http.Client{})
 	if err != nil {
 		return err
 	}

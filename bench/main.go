@@ -14,7 +14,7 @@ import (
 )
 
 // wholeLimit bounds a run.
-const wholeLimit = 25 * time.Minute
+const wholeLimit = 30 * time.Minute
 
 // bench is one run.
 type bench struct {
@@ -39,13 +39,18 @@ func subjects() []subject {
 		{"storm", measureStorm},
 		{"logs", measureLogs},
 		{"api", measureAPI},
+		{"fleet", measureFleet},
 	}
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx); err != nil {
+	work := run
+	if config, ok := agentsOf(); ok {
+		work = func(ctx context.Context) error { return runAgents(ctx, config) }
+	}
+	if err := work(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
 		os.Exit(1)
@@ -55,7 +60,7 @@ func main() {
 func run(ctx context.Context) (err error) {
 	b := &bench{}
 	var only, jsonFile, dir string
-	flag.StringVar(&only, "run", "", "measure the subjects that match this `regexp`: start, memory, containers, storm, logs, api")
+	flag.StringVar(&only, "run", "", "measure the subjects that match this `regexp`: start, memory, containers, storm, logs, api, fleet")
 	flag.StringVar(&jsonFile, "json", "", "also write the figures as JSON to this `file`")
 	flag.StringVar(&dir, "dir", "/var/tmp", "`directory` for data; its file system is what is measured")
 	flag.StringVar(&b.binary, "longshore", "bin/longshore", "the `program` to measure")

@@ -52,6 +52,11 @@ func (b *bench) launch(name string, command ...string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
+	return b.launchAt(listen, name, command...)
+}
+
+// launchAt does so on a given address.
+func (b *bench) launchAt(listen, name string, command ...string) (*server, error) {
 	s := &server{
 		endpoint: "http://" + listen, ended: make(chan struct{}),
 		client: &http.Client{Transport: plainBodies{&http.Transport{MaxIdleConnsPerHost: 64}}, Timeout: time.Minute},
@@ -106,6 +111,14 @@ func (s *server) ready(ctx context.Context) error {
 		case <-time.After(500 * time.Microsecond):
 		}
 	}
+}
+
+// kill ends the process without a warning.
+func (s *server) kill() error {
+	s.client.CloseIdleConnections()
+	err := s.cmd.Process.Kill()
+	<-s.ended
+	return err
 }
 
 // stop ends the process, in order, or else by force.

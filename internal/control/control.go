@@ -130,7 +130,7 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 	registry := wire.NewRegistry(wire.Chain{
 		Credentials: s.iam, Constraints: constraint.New().Check,
 		Authorizer: &iam.Authorizer{Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}},
-		Throttler:  wire.NewTokenBuckets(wire.DefaultRate(), nil),
+		Throttler:  wire.NewTokenBuckets(wire.DefaultRate(), agentRates()),
 		Auditor:    wire.NewAuditor(slog.New(slog.NewJSONHandler(s.audit, nil))),
 		Now:        time.Now, NewID: uuid.NewString, Log: s.log,
 	})
@@ -143,6 +143,19 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 	s.api.HandleInternal("GET /_longshore/tcs/ws", http.HandlerFunc(s.sessions.ServeTCS))
 	s.api.HandleInternal("POST "+joinPath, http.HandlerFunc(s.serveJoin))
 	return nil
+}
+
+// agentRates are of the operations that agents call by themselves. Amazon's agents
+// may all have one account's key, and a whole fleet of them comes back at once.
+func agentRates() map[string]wire.Rate {
+	rates := map[string]wire.Rate{}
+	for _, operation := range []string{
+		"DiscoverPollEndpoint", "RegisterContainerInstance", "SubmitAttachmentStateChanges",
+		"SubmitContainerStateChange", "SubmitTaskStateChange",
+	} {
+		rates["ecs:"+operation] = wire.Rate{PerSecond: 10_000, Burst: 20_000}
+	}
+	return rates
 }
 
 // authenticate verifies an agent's websocket handshake or signed frame.
