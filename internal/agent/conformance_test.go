@@ -40,17 +40,21 @@ const (
 
 // scene is the control plane that a case plays, and the agent's machine.
 type scene struct {
-	t       *testing.T
-	net     *memoryNet
-	server  *http.Server
-	client  *http.Client
-	dir     string
-	runtime *fake.Runtime
-	images  *memoryImages
-	nets    *sceneNetworks
-	logs    *memoryLogs
+	t      *testing.T
+	net    *memoryNet
+	server *http.Server
+	client *http.Client
+	// metadata leads to the agent's metadata endpoint.
+	metadata *memoryNet
+	dir      string
+	runtime  *fake.Runtime
+	images   *memoryImages
+	nets     *sceneNetworks
+	logs     *memoryLogs
 	// wrap changes the runtime of the next boot.
 	wrap func(runtime.Runtime) runtime.Runtime
+	// judge decides on calls for which nothing else is scripted.
+	judge func(op string, in map[string]any) reply
 	// options changes the agent's at the next boot.
 	options func(*Options)
 
@@ -153,7 +157,9 @@ func (s *scene) boot() {
 	if s.agent, err = New(o); err != nil {
 		s.t.Fatal(err)
 	}
-	s.agent.listen = func(netip.AddrPort) (net.Listener, error) { return newMemoryNet(), nil }
+	metadata := newMemoryNet()
+	s.agent.listen = func(netip.AddrPort) (net.Listener, error) { return metadata, nil }
+	s.metadata = metadata
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop, s.ended = cancel, make(chan error, 1)
 	go func(a *Agent, ended chan error) { ended <- a.Run(ctx) }(s.agent, s.ended)
@@ -299,6 +305,9 @@ func (s *scene) begin(op string, in map[string]any) (how reply) {
 	}
 	if every := s.scripts[op+"*"]; len(every) > 0 {
 		return every[0]
+	}
+	if s.judge != nil {
+		return s.judge(op, in)
 	}
 	return reply{}
 }
