@@ -18,6 +18,10 @@ type accessKey struct {
 	NodeID    string             `json:"nodeId,omitempty"`
 	Sealed    []byte             `json:"sealed"`
 	CreatedAt time.Time          `json:"createdAt"`
+	// JoinToken is the id of the registration token that a node joined with, and
+	// Attempt the hash of its attempt's secret. Join writes them.
+	JoinToken string `json:"joinToken,omitempty"`
+	Attempt   string `json:"attempt,omitempty"`
 }
 
 // sealContext binds a sealed secret to its key id.

@@ -35,12 +35,25 @@ type Deps struct {
 type Service struct {
 	deps Deps
 	keys *store.Table[accessKey]
+	// keysByAttempt: accessKey.Attempt.
+	keysByAttempt *store.Index[accessKey]
+	joinTokens    *store.Table[joinToken]
 }
 
 // New builds the room and declares its tables on deps.DB, which must not have
 // been started yet.
 func New(deps Deps) *Service {
-	return &Service{deps: deps, keys: store.NewTable[accessKey](deps.DB, "iam.accesskeys")}
+	s := &Service{
+		deps: deps, keys: store.NewTable[accessKey](deps.DB, "iam.accesskeys"),
+		joinTokens: store.NewTable[joinToken](deps.DB, "iam.jointokens"),
+	}
+	s.keysByAttempt = store.NewIndex(s.keys, "attempt", func(_ store.Scope, _ string, k *accessKey) []string {
+		if k.Attempt == "" {
+			return nil
+		}
+		return []string{k.Attempt}
+	})
+	return s
 }
 
 // AccessKey is a long-term credential.
