@@ -81,8 +81,9 @@ func checkLeaks(t *testing.T, data string) {
 	leakcheck.Check(t, leakcheck.Scope{LinkPrefix: "lv" + hash})
 }
 
-// TestNodeOfItsOwn runs server and agent as two processes: the node joins with
-// the root user's key once and has its own from then on, goes away and comes back.
+// TestNodeOfItsOwn runs server and agent as two processes: the node joins with a
+// registration token once and has credentials of its own from then on, goes away
+// and comes back.
 func TestNodeOfItsOwn(t *testing.T) {
 	needRoot(t)
 	serverData, data := t.TempDir(), t.TempDir()
@@ -118,14 +119,15 @@ func TestNodeOfItsOwn(t *testing.T) {
 		})
 	}
 	args := []string{"agent", "--data", data, "--join", l.endpoint}
-	if err := spawn(t, []string{"AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY="}, args...).end(0); err == nil {
-		t.Fatal("a node joined without credentials")
+	if c := spawn(t, nil, args...); c.end(0) == nil || !strings.Contains(c.output.String(), "longshore token create") {
+		t.Fatalf("a node joined without a token:\n%s", c.output.String())
 	}
-	wrong := spawn(t, []string{"AWS_ACCESS_KEY_ID=" + keyID, "AWS_SECRET_ACCESS_KEY=wrong"}, args...)
-	if err := wrong.end(0); err == nil || !strings.Contains(wrong.output.String(), "SignatureDoesNotMatch") && !strings.Contains(wrong.output.String(), "InvalidSignature") {
-		t.Fatalf("a node joined with a wrong key: %v\n%s", err, wrong.output.String())
+	token := makeToken(t, serverData)
+	forged := strings.Replace(token, token[22:30], "AAAAAAAA", 1)
+	if c := spawn(t, []string{"LONGSHORE_TOKEN=" + forged}, args...); c.end(0) == nil || !strings.Contains(c.output.String(), "the registration token is not valid") {
+		t.Fatalf("a node joined with a forged token:\n%s", c.output.String())
 	}
-	agent := spawn(t, []string{"AWS_ACCESS_KEY_ID=" + keyID, "AWS_SECRET_ACCESS_KEY=" + secret}, args...)
+	agent := spawn(t, []string{"LONGSHORE_TOKEN=" + token}, args...)
 	connected(true)
 	second := spawn(t, nil, args...)
 	if err := second.end(0); err == nil || !strings.Contains(second.output.String(), fmt.Sprintf("process %d runs the node", agent.cmd.Process.Pid)) {
@@ -146,7 +148,7 @@ func TestNodeOfItsOwn(t *testing.T) {
 	if after := l.taskProcess(idOf(arn)); after != before {
 		t.Fatalf("the task's process was %s and is %s: nobody was there to touch it", before, after)
 	}
-	agent = spawn(t, []string{"AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY="}, args...)
+	agent = spawn(t, nil, args...)
 	connected(true)
 	if ended := l.ended(arn); aws.ToString(ended.StoppedReason) != "while away" {
 		t.Fatalf("the task stopped with %q", aws.ToString(ended.StoppedReason))
@@ -160,7 +162,7 @@ func TestNodeOfItsOwn(t *testing.T) {
 	if _, err := l.ecs().DeregisterContainerInstance(context.Background(), &ecs.DeregisterContainerInstanceInput{ContainerInstance: &former[0]}); err != nil {
 		t.Fatal(err)
 	}
-	agent = spawn(t, []string{"AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY="}, args...)
+	agent = spawn(t, nil, args...)
 	connected(true)
 	if now := l.instances(); now[0] == former[0] {
 		t.Errorf("the deregistered node came back as the same instance %s", now[0])
@@ -168,9 +170,24 @@ func TestNodeOfItsOwn(t *testing.T) {
 	if err := agent.end(syscall.SIGINT); err != nil {
 		t.Fatalf("the agent ended with %v:\n%s", err, agent.output.String())
 	}
-	if raw, err := exec.Command("grep", "-r", "-l", secret, data).Output(); err == nil {
-		t.Errorf("the root user's secret is in %s", raw)
+	for _, dir := range []string{data, serverData} {
+		if raw, err := exec.Command("grep", "-r", "-l", strings.Split(token, ".")[2], dir).Output(); err == nil {
+			t.Errorf("the token's secret is in %s", raw)
+		}
 	}
+}
+
+// makeToken makes a registration token at the server of a data directory.
+func makeToken(t *testing.T, data string, flags ...string) string {
+	t.Helper()
+	c := exec.Command(binary(t), append([]string{"token", "create", "--data", data}, flags...)...)
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	raw, err := c.Output()
+	if err != nil {
+		t.Fatalf("token create: %v\n%s", err, stderr.String())
+	}
+	return strings.TrimSpace(string(raw))
 }
 
 // TestNodeCommandLine is what a user at one machine does: two Longshores side by

@@ -15,13 +15,17 @@ func (e *envCommand) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	for _, v := range []struct{ name, value string }{
+	variables := []struct{ name, value string }{
 		{"AWS_ACCESS_KEY_ID", a.AccessKeyID},
 		{"AWS_SECRET_ACCESS_KEY", a.SecretAccessKey},
 		{"AWS_REGION", a.Region},
 		{"AWS_DEFAULT_REGION", a.Region},
 		{"AWS_ENDPOINT_URL", a.Endpoint},
-	} {
+	}
+	if a.CAFile != "" {
+		variables = append(variables, struct{ name, value string }{"AWS_CA_BUNDLE", a.CAFile})
+	}
+	for _, v := range variables {
 		c.say("export %s=%s", v.name, quote(v.value))
 	}
 	c.say("unset AWS_SESSION_TOKEN AWS_PROFILE")

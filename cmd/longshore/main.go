@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -29,6 +30,8 @@ type cli struct {
 	Server  serverCommand  `cmd:"" help:"Run the server only."`
 	Agent   agentCommand   `cmd:"" help:"Run a node that joins a server."`
 	Env     envCommand     `cmd:"" help:"Print the shell lines that point AWS's tools at this machine's server."`
+	Token   tokenCommand   `cmd:"" help:"Make, list and revoke the registration tokens with which nodes join."`
+	Node    nodeCommand    `cmd:"" help:"List and revoke nodes."`
 	Image   imageCommand   `cmd:"" help:"Import and list this node's images."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
@@ -41,7 +44,12 @@ type dataFlag struct {
 // baseFlags are common to the long-running commands.
 type baseFlags struct {
 	dataFlag
-	Region   string `help:"Region to stand for." env:"LONGSHORE_REGION" default:"us-east-1"`
+	logFlag
+	Region string `help:"Region to stand for." env:"LONGSHORE_REGION" default:"us-east-1"`
+}
+
+// logFlag says how much is logged.
+type logFlag struct {
 	LogLevel string `help:"debug, info, warn or error." env:"LONGSHORE_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error"`
 }
 
@@ -55,6 +63,13 @@ type serverFlags struct {
 	EtcdKey       string   `help:"PEM file of the client key for etcd." env:"LONGSHORE_ETCD_KEY" type:"path" placeholder:"FILE"`
 	EtcdUsername  string   `help:"User name for etcd." env:"LONGSHORE_ETCD_USERNAME" placeholder:"NAME"`
 	EtcdPrefix    string   `help:"Prefix of all keys in etcd, so that installations can share a cluster." env:"LONGSHORE_ETCD_PREFIX" placeholder:"PREFIX"`
+
+	TLS       string        `name:"tls" help:"auto (on when the API listens off loopback), on, or off: plain http, for a trusted network only." env:"LONGSHORE_TLS" default:"auto" enum:"auto,on,off"`
+	TLSCert   string        `name:"tls-cert" help:"PEM file of a certificate for the API, instead of one by the server's own authority." env:"LONGSHORE_TLS_CERT" type:"path" placeholder:"FILE"`
+	TLSKey    string        `name:"tls-key" help:"PEM file of its key." env:"LONGSHORE_TLS_KEY" type:"path" placeholder:"FILE"`
+	TLSCA     string        `name:"tls-ca" help:"PEM file of the authority behind it, if it is none that every machine trusts." env:"LONGSHORE_TLS_CA" type:"path" placeholder:"FILE"`
+	TLSName   []string      `name:"tls-name" help:"Further host names or addresses by which clients reach the API." env:"LONGSHORE_TLS_NAME" placeholder:"NAME"`
+	LostAfter time.Duration `help:"How long a node's agent may be away before the node counts as lost and its tasks are stopped." env:"LONGSHORE_LOST_AFTER" default:"5m"`
 }
 
 func (f *serverFlags) config(base *baseFlags, log *slog.Logger) control.Config {
@@ -64,7 +79,9 @@ func (f *serverFlags) config(base *baseFlags, log *slog.Logger) control.Config {
 			Endpoints: f.EtcdEndpoints, CAFile: f.EtcdCA, CertFile: f.EtcdCert, KeyFile: f.EtcdKey,
 			Username: f.EtcdUsername, Password: os.Getenv("LONGSHORE_ETCD_PASSWORD"), Prefix: f.EtcdPrefix,
 		},
-		Root: iam.AccessKey{ID: os.Getenv("LONGSHORE_ROOT_ACCESS_KEY_ID"), Secret: os.Getenv("LONGSHORE_ROOT_SECRET_ACCESS_KEY")},
+		TLS:       control.TLS{Mode: f.TLS, CertFile: f.TLSCert, KeyFile: f.TLSKey, CAFile: f.TLSCA, Names: f.TLSName},
+		LostAfter: f.LostAfter,
+		Root:      iam.AccessKey{ID: os.Getenv("LONGSHORE_ROOT_ACCESS_KEY_ID"), Secret: os.Getenv("LONGSHORE_ROOT_SECRET_ACCESS_KEY")},
 	}
 }
 
@@ -113,9 +130,17 @@ func (s *serverCommand) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	c.say("API endpoint  %s (account %s, region %s)", server.Endpoint(), s.Account, s.Region)
+	c.say("API endpoint  %s (account %s, region %s)%s", server.Endpoint(), s.Account, s.Region, also443(server))
 	debug.FreeOSMemory() // starting takes more than running: give the difference back now
 	return server.Run(ctx)
+}
+
+// also443 says so when the API is served on port 443 as well.
+func also443(server *control.Server) string {
+	if server.On443() {
+		return ", and port 443"
+	}
+	return ""
 }
 
 func main() {

@@ -35,8 +35,12 @@ func program() string {
 func runSample(ctx context.Context, a control.Access, c *console) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, sampleLimit)
 	defer cancel()
+	trusting, err := a.HTTPClient()
+	if err != nil {
+		return "", err
+	}
 	client := ecs.New(ecs.Options{
-		Region: a.Region, BaseEndpoint: aws.String(a.Endpoint),
+		Region: a.Region, HTTPClient: trusting, BaseEndpoint: aws.String(a.Endpoint),
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: a.AccessKeyID, SecretAccessKey: a.SecretAccessKey}, nil
 		}),

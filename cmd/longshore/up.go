@@ -51,7 +51,7 @@ func (u *upCommand) Run(ctx context.Context, c *console) error {
 	group.Go(func() error { return server.Run(serverCtx) })
 	n, err := node.Open(serverCtx, node.Options{
 		DataDir: u.Data, Region: u.Region, Zone: u.Region + "a", Version: version, Endpoint: server.Endpoint(),
-		Credentials: node.Credentials{AccessKeyID: key.ID, SecretAccessKey: key.Secret}, Universal: true, Fargate: true, ENISubnets: server.Subnets(),
+		Credentials: node.Credentials{AccessKeyID: key.ID, SecretAccessKey: key.Secret, CA: string(server.CA())}, Universal: true, Fargate: true, ENISubnets: server.Subnets(),
 		Images: u.images(), Log: log,
 	})
 	if err != nil {
@@ -109,7 +109,7 @@ func (u *upCommand) welcome(c *console, server *control.Server, url string) {
 	if url != "" {
 		c.say("Sample        %s", url)
 	}
-	c.say("API endpoint  %s", a.Endpoint)
+	c.say("API endpoint  %s%s", a.Endpoint, also443(server))
 	c.say("Account       %s", a.Account)
 	c.say("Region        %s", a.Region)
 	c.say("")

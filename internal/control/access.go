@@ -18,6 +18,8 @@ type Access struct {
 	Account         string `json:"account"`
 	AccessKeyID     string `json:"accessKeyId"`
 	SecretAccessKey string `json:"secretAccessKey"`
+	// CAFile holds the certificate of the server's authority; empty when it has none.
+	CAFile string `json:"caFile,omitempty"`
 }
 
 const accessContext = "control/access"

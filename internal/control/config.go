@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,8 +9,10 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"time"
 
 	"longshore.dev/longshore/internal/service/iam"
+	"longshore.dev/longshore/internal/tcp"
 )
 
 // Config is what a server is started with.
@@ -23,6 +26,10 @@ type Config struct {
 	Account string
 	// Etcd names an existing cluster; without endpoints a member is embedded.
 	Etcd Etcd
+	TLS  TLS
+	// LostAfter is how long an agent may be away before its node counts as lost;
+	// 0 takes the default.
+	LostAfter time.Duration
 	// Root is the root user's access key; empty keeps or draws one.
 	Root iam.AccessKey
 	Log  *slog.Logger
@@ -49,8 +56,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("account %q is not an AWS account id: give 12 digits with --account", c.Account)
 	case !regionPattern.MatchString(c.Region):
 		return fmt.Errorf("region %q does not look like an AWS region such as us-east-1: give one with --region", c.Region)
+	case c.LostAfter < 0:
+		return errors.New("--lost-after is a duration of at least one second")
 	}
-	return nil
+	return c.TLS.check()
 }
 
 // prepareDir makes the data directory, and refuses one that others may enter.
@@ -70,24 +79,43 @@ func prepareDir(dir string) error {
 	return nil
 }
 
-func listen(address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	l, err := tcp.Listen(ctx, address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w: stop what uses the address, or choose another with --listen", address, err)
 	}
 	return l, nil
 }
 
+// listenOn443 listens beside the API's own address on the port that Amazon's agent
+// needs, where that is possible.
+func (s *Server) listenOn443(ctx context.Context) {
+	host, port, err := net.SplitHostPort(s.config.Listen)
+	if err != nil || port == "443" {
+		return
+	}
+	l, err := tcp.Listen(ctx, net.JoinHostPort(host, "443"))
+	if err != nil {
+		s.log.Info("the API is not served on port 443 as well: Amazon's agent can't join", "error", err)
+		return
+	}
+	s.also = l
+}
+
 // endpointURL is where this machine reaches a listener.
-func endpointURL(address net.Addr) string {
+func endpointURL(address net.Addr, encrypted bool) string {
+	scheme := "http://"
+	if encrypted {
+		scheme = "https://"
+	}
 	host, port, err := net.SplitHostPort(address.String())
 	if err != nil {
-		return "http://" + address.String()
+		return scheme + address.String()
 	}
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return scheme + net.JoinHostPort(host, port)
 }
 
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 
 	"longshore.dev/longshore/internal/acs"
 	"longshore.dev/longshore/internal/bulk/pebblebulk"
+	"longshore.dev/longshore/internal/join"
 	"longshore.dev/longshore/internal/seal"
 	"longshore.dev/longshore/internal/service/ecs"
 	"longshore.dev/longshore/internal/service/iam"
@@ -39,7 +41,11 @@ type Server struct {
 	config   Config
 	log      *slog.Logger
 	listener net.Listener
-	access   Access
+	// also listens on port 443, nil where that is not possible.
+	also        net.Listener
+	trust       trust
+	authorities *store.Table[authorityRecord]
+	access      Access
 
 	kv    *etcdkv.KV
 	db    *store.DB
@@ -50,8 +56,13 @@ type Server struct {
 	ecs  *ecs.Service
 	logs *logs.Service
 
-	api      *wire.Server
-	sessions *acs.Server
+	registry  *wire.Registry
+	api       *wire.Server
+	sessions  *acs.Server
+	auditor   wire.Auditor
+	throttler wire.Throttler
+	attempts  attempts
+	now       func() time.Time
 }
 
 // newID returns 32 random lower-case hex digits.
@@ -69,7 +80,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if err := prepareDir(config.DataDir); err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, log: config.Log}
+	s := &Server{config: config, log: config.Log, now: time.Now}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -84,7 +95,7 @@ func (s *Server) open(ctx context.Context) error {
 	if s.kv, err = openKV(ctx, &s.config); err != nil {
 		return err
 	}
-	if s.listener, err = listen(s.config.Listen); err != nil {
+	if s.listener, err = listen(ctx, s.config.Listen); err != nil {
 		return err
 	}
 	if s.bulk, err = pebblebulk.Open(filepath.Join(s.config.DataDir, "bulk"), pebblebulk.Options{Log: s.log}); err != nil {
@@ -99,6 +110,12 @@ func (s *Server) open(ctx context.Context) error {
 	// No agent is connected to a server that starts, whatever the last one wrote.
 	if err := s.ecs.ResetConnectivity(ctx); err != nil {
 		return err
+	}
+	if err := s.secure(ctx, sealer); err != nil {
+		return err
+	}
+	if s.trust.config != nil {
+		s.listenOn443(ctx)
 	}
 	return s.ensureAccess(ctx, sealer)
 }
@@ -116,32 +133,37 @@ func openKV(ctx context.Context, c *Config) (*etcdkv.KV, error) {
 // build makes the rooms and wires what one needs of another.
 func (s *Server) build(sealer *seal.Sealer) (err error) {
 	s.db = store.New(s.kv, store.Options{Log: s.log})
+	s.authorities = store.NewTable[authorityRecord](s.db, "control.authority")
 	s.iam = iam.New(iam.Deps{DB: s.db, Sealer: sealer, Now: time.Now})
 	if s.logs, err = logs.New(logs.Deps{DB: s.db, Events: s.bulk.Logs(), Now: time.Now, NewID: newID, Log: s.log}); err != nil {
 		return err
 	}
 	s.ecs, err = ecs.New(ecs.Deps{
 		DB: s.db, History: s.bulk.History(), Now: time.Now, NewID: newID, Log: s.log, Endpoint: s.Endpoint(),
+		LostAfter: s.config.LostAfter,
 	})
 	if err != nil {
 		return err
 	}
 	s.audit = &lumberjack.Logger{Filename: filepath.Join(s.config.DataDir, "audit.log"), MaxSize: auditFileMB, MaxBackups: auditFiles}
-	registry := wire.NewRegistry(wire.Chain{
+	s.auditor = wire.NewAuditor(slog.New(slog.NewJSONHandler(s.audit, nil)))
+	s.throttler = wire.NewTokenBuckets(wire.DefaultRate(), agentRates())
+	s.registry = wire.NewRegistry(wire.Chain{
 		Credentials: s.iam, Constraints: constraint.New().Check,
 		Authorizer: &iam.Authorizer{Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}},
-		Throttler:  wire.NewTokenBuckets(wire.DefaultRate(), agentRates()),
-		Auditor:    wire.NewAuditor(slog.New(slog.NewJSONHandler(s.audit, nil))),
+		Throttler:  s.throttler,
+		Auditor:    s.auditor,
 		Now:        time.Now, NewID: uuid.NewString, Log: s.log,
 	})
-	sts.New().Register(registry)
-	s.ecs.Register(registry)
-	s.logs.Register(registry)
-	s.api = wire.NewServer(registry)
+	sts.New().Register(s.registry)
+	s.ecs.Register(s.registry)
+	s.logs.Register(s.registry)
+	s.api = wire.NewServer(s.registry)
 	s.sessions = acs.NewServer(s.ecs, s.authenticate, newID, s.log)
 	s.api.HandleInternal("GET /_longshore/acs/ws", http.HandlerFunc(s.sessions.ServeACS))
 	s.api.HandleInternal("GET /_longshore/tcs/ws", http.HandlerFunc(s.sessions.ServeTCS))
-	s.api.HandleInternal("POST "+joinPath, http.HandlerFunc(s.serveJoin))
+	s.api.HandleInternal("POST "+join.Path, http.HandlerFunc(s.serveJoin))
+	s.handleAdmin()
 	return nil
 }
 
@@ -184,11 +206,22 @@ func (s *Server) ensureAccess(ctx context.Context, sealer *seal.Sealer) error {
 		Endpoint: s.Endpoint(), Region: s.config.Region, Account: s.config.Account,
 		AccessKeyID: root.ID, SecretAccessKey: root.Secret,
 	}
+	if len(s.trust.pem) > 0 {
+		s.access.CAFile = caPath(s.config.DataDir)
+	}
 	return writeAccess(s.config.DataDir, sealer, s.access)
 }
 
 // Endpoint is the API's base URL on this machine.
-func (s *Server) Endpoint() string { return endpointURL(s.listener.Addr()) }
+func (s *Server) Endpoint() string {
+	return endpointURL(s.listener.Addr(), s.config.TLS.wanted(s.listener.Addr()))
+}
+
+// On443 tells whether the API is served on port 443 as well.
+func (s *Server) On443() bool { return s.also != nil }
+
+// CA is the certificate of the server's authority in PEM, nil when it has none.
+func (s *Server) CA() []byte { return s.trust.pem }
 
 // Access is how the server's owner reaches it.
 func (s *Server) Access() Access { return s.access }
@@ -204,7 +237,7 @@ func (s *Server) Subnets() []netip.Prefix {
 
 // AddNode makes a node known, with what it may serve, and returns its access key.
 func (s *Server) AddNode(ctx context.Context, id string, all, fargate bool) (iam.AccessKey, error) {
-	if err := s.ecs.PutNode(ctx, s.config.Account, s.config.Region, id, all, fargate); err != nil {
+	if err := s.ecs.PutNode(ctx, s.config.Account, s.config.Region, ecs.Admission{NodeID: id, All: all, Fargate: fargate}); err != nil {
 		return iam.AccessKey{}, err
 	}
 	return s.iam.EnsureNode(ctx, s.config.Account, id)
@@ -214,12 +247,20 @@ func (s *Server) AddNode(ctx context.Context, id string, all, fargate bool) (iam
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	server := wire.NewHTTPServer(s.api)
-	group.Go(func() error {
-		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("the API stopped serving: %w", err)
+	for _, l := range []net.Listener{s.listener, s.also} {
+		if l == nil {
+			continue
 		}
-		return nil
-	})
+		if s.trust.config != nil {
+			l = tls.NewListener(l, s.trust.config)
+		}
+		group.Go(func() error {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("the API stopped serving: %w", err)
+			}
+			return nil
+		})
+	}
 	group.Go(func() error {
 		<-ctx.Done()
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
@@ -248,8 +289,11 @@ func (s *Server) Run(ctx context.Context) error {
 // Close releases what Open took, in reverse. It may be called twice.
 func (s *Server) Close() error {
 	var errs []error
-	if s.listener != nil {
-		if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+	for _, l := range []net.Listener{s.listener, s.also} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}
@@ -265,6 +309,6 @@ func (s *Server) Close() error {
 	if s.audit != nil {
 		errs = append(errs, s.audit.Close())
 	}
-	s.listener, s.db, s.bulk, s.kv, s.audit = nil, nil, nil, nil, nil
+	s.listener, s.also, s.db, s.bulk, s.kv, s.audit = nil, nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }

@@ -1,114 +1,84 @@
 package control
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"regexp"
-	"strings"
-	"time"
+	"strconv"
 
-	"github.com/aws/smithy-go"
-
+	"longshore.dev/longshore/internal/join"
+	"longshore.dev/longshore/internal/service/ecs"
 	"longshore.dev/longshore/internal/service/iam"
 	"longshore.dev/longshore/internal/wire"
-	"longshore.dev/longshore/internal/wire/sigv4"
 )
 
-// joinPath is where a new node asks for credentials of its own, signed by the
-// root user for the service "ecs".
-const joinPath = "/_longshore/nodes"
-
-// maxJoinBody bounds a join request and its answer.
-const maxJoinBody = 4 << 10
-
-var nodeIDPattern = regexp.MustCompile(`^[a-z0-9-]{4,64}$`)
-
-// joinRequest asks for a node's credentials.
-type joinRequest struct {
-	NodeID string `json:"nodeId"`
-	// Universal and Fargate are what the node may offer.
-	Universal bool `json:"universal,omitempty"`
-	Fargate   bool `json:"fargate,omitempty"`
-}
-
-// joinAnswer holds them.
-type joinAnswer struct {
-	AccessKeyID     string `json:"accessKeyId,omitempty"`
-	SecretAccessKey string `json:"secretAccessKey,omitempty"`
-	Error           string `json:"error,omitempty"`
-}
-
-// serveJoin gives a node credentials of its own: only the root user may ask.
+// serveJoin makes a node of whoever presents a registration token. Nobody has
+// credentials yet: the token is all there is.
 func (s *Server) serveJoin(w http.ResponseWriter, r *http.Request) {
-	fail := func(status int, err error) {
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(joinAnswer{Error: err.Error()})
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxJoinBody))
-	if err != nil {
-		fail(http.StatusRequestEntityTooLarge, errors.New("the request is too large"))
+	call := s.callOf(r, "JoinNode")
+	if wait, ok := s.attempts.admit(call.SourceIP, call.Time); !ok {
+		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())+1))
+		writeJSON(w, http.StatusTooManyRequests, join.Answer{Error: "too many attempts to join from this address have failed: try again later"})
 		return
 	}
-	principal, _, err := s.authenticate(r, body)
-	var api smithy.APIError
+	refuse := func(status int, code, text string) {
+		s.attempts.failed(call.SourceIP, call.Time)
+		s.auditor.Record(r.Context(), call, nil, wire.Errorf(code, "%s", text))
+		writeJSON(w, status, join.Answer{Error: text})
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, join.MaxBody))
+	if err != nil {
+		refuse(http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "the request is too large, or ended early")
+		return
+	}
+	var in join.Request
+	if json.Unmarshal(body, &in) != nil || !in.Valid() {
+		refuse(http.StatusBadRequest, "SerializationException", "the request is not one to join")
+		return
+	}
+	token, err := join.Parse(in.Token)
+	if err != nil {
+		refuse(http.StatusForbidden, "InvalidToken", iam.ErrTokenUnknown.Error())
+		return
+	}
+	resources := []string{"longshore:token/" + token.ID}
+	m, err := s.iam.Join(r.Context(), token, in.Attempt)
 	switch {
-	case errors.As(err, &api):
-		fail(http.StatusForbidden, fmt.Errorf("%s: %s", api.ErrorCode(), api.ErrorMessage()))
+	case errors.Is(err, iam.ErrTokenUnknown), errors.Is(err, iam.ErrTokenExpired), errors.Is(err, iam.ErrTokenUsed):
+		refuse(http.StatusForbidden, "InvalidToken", err.Error())
 		return
-	case err != nil:
-		fail(http.StatusInternalServerError, errors.New("the request could not be authenticated"))
-		return
-	case principal.Kind != wire.PrincipalRoot:
-		fail(http.StatusForbidden, errors.New("only the root user may add nodes"))
-		return
+	case err == nil:
+		resources = append(resources, "longshore:node/"+m.NodeID)
+		call.Account, call.Region = m.Account, m.Region
+		err = s.ecs.PutNode(r.Context(), m.Account, m.Region, ecs.Admission{NodeID: m.NodeID, Fargate: m.Fargate, Cluster: m.Cluster})
 	}
-	var in joinRequest
-	if err := json.Unmarshal(body, &in); err != nil || !nodeIDPattern.MatchString(in.NodeID) {
-		fail(http.StatusBadRequest, errors.New("the request names no node id of the form [a-z0-9-]{4,64}"))
-		return
-	}
-	key, err := s.AddNode(r.Context(), in.NodeID, in.Universal, in.Fargate)
+	s.auditor.Record(r.Context(), call, resources, err)
 	if err != nil {
-		s.log.Error("a node could not be added", "node", in.NodeID, "error", err)
-		fail(http.StatusInternalServerError, errors.New("the node could not be added; the server's log says why"))
+		s.log.Error("a node could not join", "source", call.SourceIP, "error", err)
+		writeJSON(w, http.StatusInternalServerError, join.Answer{Error: "the node could not be added; the server's log says why"})
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(joinAnswer{AccessKeyID: key.ID, SecretAccessKey: key.Secret})
+	answer := join.Answer{
+		NodeID: m.NodeID, AccessKeyID: m.Key.ID, SecretAccessKey: m.Key.Secret,
+		Account: m.Account, Region: m.Region, Cluster: m.Cluster, Fargate: m.Fargate,
+	}
+	for _, subnet := range s.ecs.Subnets(m.Account, m.Region) {
+		answer.Subnets = append(answer.Subnets, subnet.CIDR)
+	}
+	writeJSON(w, http.StatusOK, answer)
 }
 
-// Join asks the server at endpoint, as its root user, for a node's credentials.
-func Join(ctx context.Context, endpoint, region string, root iam.AccessKey, nodeID string) (iam.AccessKey, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	body, err := json.Marshal(joinRequest{NodeID: nodeID})
-	if err != nil {
-		return iam.AccessKey{}, err
+// callOf describes a request on one of our own paths, for the audit log.
+func (s *Server) callOf(r *http.Request, operation string) *wire.Call {
+	return &wire.Call{
+		RequestID: newID(), Service: "longshore", Operation: operation, SourceIP: wire.SourceIP(r), Time: s.now(),
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(endpoint, "/")+joinPath, bytes.NewReader(body))
-	if err != nil {
-		return iam.AccessKey{}, fmt.Errorf("server URL %q: %w", endpoint, err)
-	}
-	credentials := sigv4.Credentials{AccessKeyID: root.ID, SecretAccessKey: root.Secret}
-	if err := sigv4.Sign(r, credentials, region, "ecs", sigv4.Hash(body), time.Now()); err != nil {
-		return iam.AccessKey{}, fmt.Errorf("sign the request to join: %w", err)
-	}
-	response, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return iam.AccessKey{}, fmt.Errorf("join %s: %w", endpoint, err)
-	}
-	defer response.Body.Close()
-	var a joinAnswer
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxJoinBody)).Decode(&a); err != nil {
-		return iam.AccessKey{}, fmt.Errorf("join %s: the answer (%s) is not a Longshore server's", endpoint, response.Status)
-	}
-	if a.Error != "" || a.AccessKeyID == "" {
-		return iam.AccessKey{}, fmt.Errorf("join %s: %s", endpoint, a.Error)
-	}
-	return iam.AccessKey{ID: a.AccessKeyID, Secret: a.SecretAccessKey}, nil
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // a caller that went away is its own affair
 }

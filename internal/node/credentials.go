@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -11,41 +12,62 @@ import (
 	"longshore.dev/longshore/internal/seal"
 )
 
-// Credentials are the node's own.
+// Credentials are the node's own, with what the server said that it is.
 type Credentials struct {
-	AccessKeyID     string `json:"accessKeyId"`
-	SecretAccessKey string `json:"secretAccessKey"`
+	AccessKeyID     string `json:"accessKeyId,omitempty"`
+	SecretAccessKey string `json:"secretAccessKey,omitempty"`
+	NodeID          string `json:"nodeId,omitempty"`
+	Region          string `json:"region,omitempty"`
+	// Cluster is the only one that the node may register in; empty: any.
+	Cluster string `json:"cluster,omitempty"`
+	Fargate bool   `json:"fargate,omitempty"`
+	// Subnets are those that awsvpc tasks have their addresses in.
+	Subnets []netip.Prefix `json:"subnets,omitempty"`
+	// CA is the authority that vouches for the server, in PEM; empty: the machine's
+	// own roots do, or the server has no TLS.
+	CA string `json:"ca,omitempty"`
+	// Attempt is the secret of the attempt to join; only before that succeeded.
+	Attempt string `json:"attempt,omitempty"`
 }
 
 const credentialsContext = "node/credentials"
 
-// SavedCredentials returns the credentials that the node was given when it
-// joined; false when it has not joined yet. They are sealed on disk.
-func SavedCredentials(dataDir string) (Credentials, bool, error) {
+// String hides the secret from whatever prints credentials.
+func (c Credentials) String() string { return "credentials of node " + c.NodeID }
+
+// GoString hides it from %#v.
+func (c Credentials) GoString() string { return c.String() }
+
+// readCredentials returns what the node has kept, empty when there is nothing. It
+// is sealed on disk.
+func readCredentials(dataDir string) (Credentials, error) {
 	raw, err := os.ReadFile(credentialsPath(dataDir))
 	if errors.Is(err, os.ErrNotExist) {
-		return Credentials{}, false, nil
+		return Credentials{}, nil
 	}
 	if err != nil {
-		return Credentials{}, false, fmt.Errorf("read the node's credentials: %w", err)
+		return Credentials{}, fmt.Errorf("read the node's credentials: %w", err)
 	}
 	sealer, err := seal.OpenFile(filepath.Join(dataDir, "root.key"))
 	if err != nil {
-		return Credentials{}, false, err
+		return Credentials{}, err
 	}
 	plain, err := sealer.Open(credentialsContext, raw)
 	if err != nil {
-		return Credentials{}, false, fmt.Errorf("open the node's credentials: %w", err)
+		return Credentials{}, fmt.Errorf("open the node's credentials %s: %w: to join as a new node, remove the file", credentialsPath(dataDir), err)
 	}
 	var key Credentials
 	if err := json.Unmarshal(plain, &key); err != nil {
-		return Credentials{}, false, fmt.Errorf("read the node's credentials: %w", err)
+		return Credentials{}, fmt.Errorf("read the node's credentials: %w", err)
 	}
-	return key, true, nil
+	return key, nil
 }
 
 // SaveCredentials keeps the node's credentials, sealed.
 func SaveCredentials(dataDir string, key Credentials) error {
+	if err := os.MkdirAll(filepath.Dir(credentialsPath(dataDir)), 0o700); err != nil {
+		return fmt.Errorf("make the node's directory: %w", err)
+	}
 	sealer, err := seal.OpenFile(filepath.Join(dataDir, "root.key"))
 	if err != nil {
 		return err
@@ -64,3 +86,6 @@ func SaveCredentials(dataDir string, key Credentials) error {
 func credentialsPath(dataDir string) string {
 	return filepath.Join(dataDir, "node", "credentials.sealed")
 }
+
+// CredentialsFile is where a node with this data directory keeps its credentials.
+func CredentialsFile(dataDir string) string { return credentialsPath(dataDir) }

@@ -24,7 +24,9 @@ import (
 	"longshore.dev/longshore/internal/atomicfile"
 	"longshore.dev/longshore/internal/image"
 	"longshore.dev/longshore/internal/network"
+	"longshore.dev/longshore/internal/pki"
 	"longshore.dev/longshore/internal/runtime/native"
+	"longshore.dev/longshore/internal/tcp"
 	"longshore.dev/longshore/internal/wire/sigv4"
 )
 
@@ -144,12 +146,20 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if err := parts.Wait(); err != nil {
 		return err
 	}
-	n.agent, err = agent.New(n.agentOptions(dir))
+	options, err := n.agentOptions(dir)
+	if err != nil {
+		return err
+	}
+	n.agent, err = agent.New(options)
 	return err
 }
 
-func (n *Node) agentOptions(dir string) agent.Options {
+func (n *Node) agentOptions(dir string) (agent.Options, error) {
 	o := n.options
+	tlsConfig, err := pki.Trusting([]byte(o.Credentials.CA))
+	if err != nil {
+		return agent.Options{}, err
+	}
 	attributes := map[string]string{}
 	if o.Universal {
 		attributes["longshore.universal"] = "true"
@@ -160,7 +170,7 @@ func (n *Node) agentOptions(dir string) agent.Options {
 	credentials := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return aws.Credentials{AccessKeyID: o.Credentials.AccessKeyID, SecretAccessKey: o.Credentials.SecretAccessKey, Source: "longshore node"}, nil
 	})
-	transport := &http.Transport{MaxIdleConns: 128, MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second}
+	transport := &http.Transport{TLSClientConfig: tlsConfig, DialContext: tcp.Dialer().DialContext, MaxIdleConns: 128, MaxIdleConnsPerHost: 64, IdleConnTimeout: 90 * time.Second}
 	client := &http.Client{Transport: transport, Timeout: time.Minute}
 	return agent.Options{
 		DataDir: dir, RunDir: n.runDir, Cluster: o.Cluster, Region: o.Region, Zone: o.Zone, Attributes: attributes, Version: o.Version,
@@ -174,7 +184,7 @@ func (n *Node) agentOptions(dir string) agent.Options {
 		// Websockets outlive any request timeout.
 		HTTPClient: &http.Client{Transport: transport},
 		Now:        time.Now, NewID: uuid.NewString, Log: o.Log,
-	}
+	}, nil
 }
 
 // Run is the node's life until ctx ends. Containers run on.

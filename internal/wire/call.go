@@ -51,6 +51,9 @@ type Call struct {
 	Principal Principal
 	// SourceIP is the peer's address, empty for in-process calls.
 	SourceIP string
+	// Endpoint is the base URL by which the caller reached the server (its host is
+	// signed), empty for in-process calls.
+	Endpoint string
 	// Time is when the call was received.
 	Time time.Time
 }

@@ -130,7 +130,7 @@ func (x *exchange) serve() error {
 	call := &Call{
 		RequestID: x.id, Account: principal.AccountID, Region: sig.Region,
 		Service: x.service.Info.Name, Operation: op.name, Principal: principal,
-		SourceIP: sourceIP(x.r), Time: x.received,
+		SourceIP: SourceIP(x.r), Endpoint: endpoint(x.r), Time: x.received,
 	}
 	out, err := x.server.reg.call(x.r.Context(), call, op, in, presence.Has)
 	if err != nil {
@@ -139,12 +139,21 @@ func (x *exchange) serve() error {
 	return x.reply(op, out)
 }
 
-func sourceIP(r *http.Request) string {
+// SourceIP is the address of a request's peer.
+func SourceIP(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr
 	}
 	return host
+}
+
+// endpoint is the base URL by which a request reached the server.
+func endpoint(r *http.Request) string {
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
 }
 
 // find returns the registered operation of this name.

@@ -22,7 +22,7 @@ func (s *Service) NodeMay(_ context.Context, req *wire.AuthorizationRequest) err
 	switch in := req.Input.(type) {
 	case *ecs.RegisterContainerInstanceInput:
 		arn := deref(in.ContainerInstanceArn)
-		allowed = arn == "" || s.ownInstance(sc, node, arn, in.Cluster)
+		allowed = s.mayRegister(sc, node, in.Cluster) && (arn == "" || s.ownInstance(sc, node, arn, in.Cluster))
 	case *ecs.DiscoverPollEndpointInput:
 		ref := deref(in.ContainerInstance)
 		allowed = ref == "" || s.ownInstance(sc, node, ref, in.Cluster)
@@ -52,6 +52,17 @@ func (s *Service) NodeMay(_ context.Context, req *wire.AuthorizationRequest) err
 		return nil
 	}
 	return errNotTheNodes
+}
+
+// mayRegister tells whether a node may be in a cluster at all: in the region that it
+// joined, and where its token said.
+func (s *Service) mayRegister(sc store.Scope, node string, cluster *string) bool {
+	n, ok := s.node(s.db.Snapshot(), sc, node)
+	if !ok || n.OnlyCluster == "" {
+		return ok
+	}
+	name, err := clusterName(sc, cluster)
+	return err == nil && name == n.OnlyCluster
 }
 
 func (s *Service) ownInstance(sc store.Scope, node, ref string, cluster *string) bool {

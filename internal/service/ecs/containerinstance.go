@@ -2,9 +2,7 @@ package ecs
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -94,67 +92,6 @@ func (s *Service) matches(r store.Reader, sc store.Scope, filter *cql.Expression
 		return false
 	}
 	return filter.Matches(filterSubject{s.candidate(r, sc, ci.Cluster, n, ci)})
-}
-
-// DeregisterContainerInstance ends an instance's membership. With tasks on it,
-// it must be forced; the tasks are then stopped.
-func (s *Service) DeregisterContainerInstance(ctx context.Context, in *ecs.DeregisterContainerInstanceInput) (*ecs.DeregisterContainerInstanceOutput, error) {
-	sc, now := scopeOf(ctx), s.now().UTC()
-	var shown types.ContainerInstance
-	err := s.db.Update(ctx, func(tx *store.Tx) error {
-		c, err := s.cluster(tx, sc, in.Cluster)
-		if err != nil {
-			return err
-		}
-		ci, err := s.instance(tx, sc, c.Name, deref(in.ContainerInstance))
-		if err != nil {
-			return err
-		}
-		n, ok := s.nodeOf(tx, sc, ci)
-		if !ok {
-			return errServer("The container instance's node is unknown.")
-		}
-		if ci.Status != statusInactive {
-			tasks := s.tasksOn(tx, sc, ci)
-			if len(tasks) > 0 && !deref(in.Force) {
-				return errInvalidParameter("Found running tasks on the instance.")
-			}
-			for _, t := range tasks {
-				t = s.tasks.Clone(t)
-				s.orphan(tx, sc, n, t, now)
-			}
-			ci = s.instances.Clone(ci)
-			ci.Status, ci.InactiveAt = statusInactive, now
-			ci.Version++
-			s.instances.Put(tx, sc, ci.Key(), ci)
-			s.writeLedger(tx, sc, n.ID) // no task may be placed there meanwhile
-		}
-		shown = s.instanceView(tx, sc, n, ci, true, false)
-		return nil
-	})
-	if err != nil {
-		if errors.Is(err, store.ErrTooLarge) {
-			return nil, errClient("The instance has too many tasks to be deregistered at once. Drain it or stop its tasks first.")
-		}
-		return nil, err
-	}
-	return &ecs.DeregisterContainerInstanceOutput{ContainerInstance: &shown}, nil
-}
-
-// orphan stops a task whose instance is being deregistered. The agent of a
-// universal node stays and stops the task; any other is given up.
-func (s *Service) orphan(tx *store.Tx, sc store.Scope, n *Node, t *Task, now time.Time) {
-	const reason = "Container instance deregistration forced by user"
-	if n.Universal {
-		if t.requestStop(types.TaskStopCodeUserInitiated, reason, now) {
-			t.Version++
-			t.advance(taskStopping, now)
-		}
-	} else {
-		t.stopNow(types.TaskStopCodeUserInitiated, reason, now)
-		s.releaseENI(tx, sc, t, now)
-	}
-	s.tasks.Put(tx, sc, t.Key(), t)
 }
 
 // tasksOn are an instance's tasks that are not STOPPED.

@@ -23,21 +23,6 @@ const (
 	attributeZone = "ecs.availability-zone"
 )
 
-// PutNode makes or changes a node's record: what its agent may announce. It is
-// called by the composition root for the nodes that it trusts, before they register.
-func (s *Service) PutNode(ctx context.Context, account, region, id string, mayServeAll, mayServeFargate bool) error {
-	sc := store.Scope{Account: account, Region: region}
-	return s.db.Update(ctx, func(tx *store.Tx) error {
-		n := &Node{ID: id}
-		if old, ok := s.nodes.Get(tx, sc, id); ok {
-			n = s.nodes.Clone(old)
-		}
-		n.MayServeAll, n.MayServeFargate = mayServeAll, mayServeFargate
-		s.nodes.Put(tx, sc, id, n)
-		return nil
-	})
-}
-
 // registration is a RegisterContainerInstance call made ready.
 type registration struct {
 	scope                   store.Scope
@@ -161,6 +146,9 @@ func (s *Service) register(tx *store.Tx, r *registration) (*Node, *ContainerInst
 	n, ci, err := s.knownInstance(tx, r, c)
 	if err != nil {
 		return nil, nil, err
+	}
+	if !n.RevokedAt.IsZero() {
+		return nil, nil, errAccessDenied("The node %s was revoked.", n.ID)
 	}
 	anew := ci == nil
 	if anew {

@@ -21,6 +21,9 @@ func (s *Service) instanceView(r store.Reader, sc store.Scope, n *Node, ci *Cont
 	}
 	v.Ec2InstanceId, v.VersionInfo = &n.ID, n.VersionInfo
 	v.AgentConnected = agentConnected(n, ci)
+	if !n.LostAt.IsZero() && v.StatusReason == nil && ci.Status != statusInactive {
+		v.StatusReason = optional(lostReason(n, n.LostAt, s.deps.LostAfter))
+	}
 	v.Attributes = instanceAttributes(n, ci)
 	u := s.usage(r, sc, n.ID)
 	own := u.member(ci.Cluster, ci.ID)

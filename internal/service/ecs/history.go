@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"longshore.dev/longshore/internal/bulk"
@@ -21,12 +22,16 @@ const (
 // HistoryTask is the kind of the room's records in the history: JSON of a Task.
 const HistoryTask = "ecs.task"
 
-// Run marks the nodes disconnected until their agents come back, and then
-// removes what is over, until ctx ends. The database must have been started.
+// Run marks the nodes disconnected until their agents come back, and then gives up
+// those that are lost and removes what is over, until ctx ends. The database must
+// have been started.
 func (s *Service) Run(ctx context.Context) error {
 	if err := s.ResetConnectivity(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("ecs: reset the nodes' connectivity: %w", err)
 	}
+	var loops sync.WaitGroup
+	defer loops.Wait()
+	loops.Go(func() { _ = s.nodeLoop.Run(ctx) }) // returns ctx's end, nothing else
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -74,7 +79,10 @@ func (s *Service) Sweep(ctx context.Context) error {
 			over = append(over, ref)
 		}
 	}
-	return remove(ctx, s.db, s.instances, over, func(ci *ContainerInstance) bool { return ci.Status == statusInactive })
+	if err := remove(ctx, s.db, s.instances, over, func(ci *ContainerInstance) bool { return ci.Status == statusInactive }); err != nil {
+		return err
+	}
+	return s.sweepNodes(ctx)
 }
 
 // sweepTasks first writes the history, then removes the tasks: a crash between

@@ -65,9 +65,13 @@ func definitionID(family string, revision int32) string {
 type Node struct {
 	ID string `json:"id"`
 	// MayServeAll and MayServeFargate say what the node's agent may announce
-	// (attributes longshore.universal and longshore.fargate). PutNode writes them.
-	MayServeAll     bool `json:"mayServeAll,omitempty"`
-	MayServeFargate bool `json:"mayServeFargate,omitempty"`
+	// (attributes longshore.universal and longshore.fargate); OnlyCluster is the one
+	// that it may register in, empty for any. PutNode writes them.
+	MayServeAll     bool   `json:"mayServeAll,omitempty"`
+	MayServeFargate bool   `json:"mayServeFargate,omitempty"`
+	OnlyCluster     string `json:"onlyCluster,omitempty"`
+	// RevokedAt is when the operator gave the node up. RevokeNode writes it.
+	RevokedAt time.Time `json:"revokedAt,omitzero"`
 
 	// What follows is written by RegisterContainerInstance.
 
@@ -97,6 +101,9 @@ type Node struct {
 	// Sequence is where the numbers of the latest session begin (acs.Opening).
 	Sequence int64         `json:"sequence,omitempty"`
 	Runtime  RuntimeHealth `json:"runtime,omitzero"`
+	// LostAt is when the node counted as lost, until its agent connects again.
+	// The loop in lost.go writes it.
+	LostAt time.Time `json:"lostAt,omitzero"`
 }
 
 // NodeResources is what a node registered.

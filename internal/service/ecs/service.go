@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"longshore.dev/longshore/internal/bulk"
+	"longshore.dev/longshore/internal/reconcile"
 	"longshore.dev/longshore/internal/store"
 	"longshore.dev/longshore/internal/wire"
 )
@@ -29,6 +30,9 @@ type Deps struct {
 	VPC      VPC
 	// StoppedFor is how long a stopped task stays visible; 0 means an hour.
 	StoppedFor time.Duration
+	// LostAfter is how long a node's agent may be away before the node counts as
+	// lost and its tasks are stopped; 0 means DefaultLostAfter.
+	LostAfter time.Duration
 }
 
 // VPC describes the built-in VPC that task ENIs get their addresses from.
@@ -53,6 +57,8 @@ type Service struct {
 	fixed  fixedCandidates
 	// sessions holds the ids of the agents' sessions that this process serves.
 	sessions sync.Map
+	// nodeLoop gives up the tasks of nodes that are lost or deregistered (lost.go).
+	nodeLoop *reconcile.Loop
 }
 
 // New builds the room and declares its tables on deps.DB, which must not have
@@ -67,6 +73,9 @@ func New(deps Deps) (*Service, error) {
 	if deps.StoppedFor == 0 {
 		deps.StoppedFor = time.Hour
 	}
+	if deps.LostAfter == 0 {
+		deps.LostAfter = DefaultLostAfter
+	}
 	if err := deps.VPC.complete(); err != nil {
 		return nil, fmt.Errorf("ecs: %w", err)
 	}
@@ -75,6 +84,7 @@ func New(deps Deps) (*Service, error) {
 		log: deps.Log, now: deps.Now, id: deps.NewID,
 	}
 	s.watchAssignments()
+	s.watchNodes()
 	return s, nil
 }
 

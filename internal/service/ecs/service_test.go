@@ -156,7 +156,7 @@ func (r *room) join(node, cluster string, cpu, memory int32, attributes ...types
 // joinUniversal does so with a node that serves every cluster and Fargate.
 func (r *room) joinUniversal(node string, cpu, memory int32) types.ContainerInstance {
 	r.t.Helper()
-	if err := r.PutNode(context.Background(), testAccount, testRegion, node, true, true); err != nil {
+	if err := r.PutNode(context.Background(), testAccount, testRegion, Admission{NodeID: node, All: true, Fargate: true}); err != nil {
 		r.t.Fatal(err)
 	}
 	return r.join(node, "default", cpu, memory, attribute(AttributeUniversal, "true"), attribute(AttributeFargate, "true"))

@@ -39,7 +39,7 @@ func (s *Service) sessionNode(r store.Reader, x acs.Session) (*Node, error) {
 		return nil, acs.ErrInactiveInstance
 	}
 	if x.Principal.Kind == wire.PrincipalNode && x.Principal.NodeID != ci.NodeID {
-		return nil, errAccessDenied("The container instance %s belongs to another node.", id)
+		return nil, acs.ErrInactiveInstance // as if it were not there
 	}
 	n, ok := s.node(r, sc, ci.NodeID)
 	if !ok || n.HomeCluster != cluster || n.HomeInstance != id {
@@ -126,6 +126,9 @@ func (s *Service) setConnected(tx *store.Tx, sc store.Scope, node string, connec
 	}
 	now := s.now().UTC()
 	n.Connected, n.ConnectivityAt = connected, now
+	if connected {
+		n.LostAt = time.Time{}
+	}
 	s.nodes.Put(tx, sc, node, n)
 	return nil
 }

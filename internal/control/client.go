@@ -1,0 +1,116 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"longshore.dev/longshore/internal/pki"
+	"longshore.dev/longshore/internal/service/ecs"
+	"longshore.dev/longshore/internal/service/iam"
+	"longshore.dev/longshore/internal/wire/sigv4"
+)
+
+// maxAdminAnswer bounds the answer to an operation of the owner, in bytes.
+const maxAdminAnswer = 16 << 20
+
+// Client is the owner's access to a running server.
+type Client struct {
+	access Access
+	http   *http.Client
+}
+
+// NewClient returns a client for what ReadAccess returned.
+func NewClient(a Access) (*Client, error) {
+	client, err := a.HTTPClient()
+	if err != nil {
+		return nil, err
+	}
+	client.Timeout = time.Minute
+	return &Client{a, client}, nil
+}
+
+// HTTPClient returns a client that trusts the server.
+func (a Access) HTTPClient() (*http.Client, error) {
+	var authority []byte
+	if a.CAFile != "" {
+		var err error
+		if authority, err = os.ReadFile(a.CAFile); err != nil {
+			return nil, fmt.Errorf("read the certificate of the server's authority: %w", err)
+		}
+	}
+	config, err := pki.Trusting(authority)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute}}, nil
+}
+
+// CreateToken makes a registration token.
+func (c *Client) CreateToken(ctx context.Context, o TokenOptions) (MadeToken, error) {
+	answer, err := c.do(ctx, http.MethodPost, tokensPath, o)
+	if err != nil || answer.Token == nil {
+		return MadeToken{}, err
+	}
+	return *answer.Token, nil
+}
+
+// Tokens lists the registration tokens.
+func (c *Client) Tokens(ctx context.Context) ([]iam.TokenInfo, error) {
+	answer, err := c.do(ctx, http.MethodGet, tokensPath, nil)
+	return answer.Tokens, err
+}
+
+// RevokeToken ends a registration token.
+func (c *Client) RevokeToken(ctx context.Context, id string) error {
+	_, err := c.do(ctx, http.MethodDelete, tokensPath+"/"+id, nil)
+	return err
+}
+
+// Nodes lists the nodes.
+func (c *Client) Nodes(ctx context.Context) ([]ecs.NodeInfo, error) {
+	answer, err := c.do(ctx, http.MethodGet, nodesPath, nil)
+	return answer.Nodes, err
+}
+
+// RevokeNode ends a node's key and deregisters what it was.
+func (c *Client) RevokeNode(ctx context.Context, id string) error {
+	_, err := c.do(ctx, http.MethodDelete, nodesPath+"/"+id, nil)
+	return err
+}
+
+func (c *Client) do(ctx context.Context, method, path string, in any) (adminAnswer, error) {
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return adminAnswer{}, err
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, method, c.access.Endpoint+path, bytes.NewReader(body))
+	if err != nil {
+		return adminAnswer{}, fmt.Errorf("ask the server at %s: %w", c.access.Endpoint, err)
+	}
+	credentials := sigv4.Credentials{AccessKeyID: c.access.AccessKeyID, SecretAccessKey: c.access.SecretAccessKey}
+	if err := sigv4.Sign(r, credentials, c.access.Region, "ecs", sigv4.Hash(body), time.Now()); err != nil {
+		return adminAnswer{}, fmt.Errorf("sign the request: %w", err)
+	}
+	response, err := c.http.Do(r)
+	if err != nil {
+		return adminAnswer{}, fmt.Errorf("the server does not answer; does it run? %w", err)
+	}
+	defer response.Body.Close()
+	var a adminAnswer
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAdminAnswer)).Decode(&a); err != nil {
+		return adminAnswer{}, fmt.Errorf("the answer of %s (%s) is not a Longshore server's", c.access.Endpoint, response.Status)
+	}
+	if a.Error != nil {
+		return adminAnswer{}, fmt.Errorf("%s: %s", a.Error.Code, a.Error.Message)
+	}
+	return a, nil
+}
