@@ -68,13 +68,17 @@ func nodeName(data string) string {
 	return hex.EncodeToString(sum[:4])
 }
 
+// networkHash is in the names of what the network of a data directory's node makes.
+func networkHash(data string) string {
+	sum := sha256.Sum256([]byte(nodeName(data)))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:6]
+}
+
 // checkLeaks compares the machine at the test's end with now, as far as the node
 // of a data directory goes.
 func checkLeaks(t *testing.T, data string) {
 	t.Helper()
-	name := nodeName(data)
-	sum := sha256.Sum256([]byte(name))
-	hash := strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:6] // in the names of what its network makes
+	name, hash := nodeName(data), networkHash(data)
 	leakcheck.Check(t, leakcheck.Scope{
 		Node: name, Paths: []string{"/run/longshore/" + name}, LinkPrefix: "lb" + hash, TablePrefix: "longshore-" + hash,
 	})

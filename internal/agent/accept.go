@@ -145,6 +145,7 @@ func (e *engine) take(task acs.Task, problem error) error {
 		return nil
 	}
 	if e.draining && !stop {
+		e.refused[id] = true
 		return errDraining
 	}
 	if problem == nil && !stop {
@@ -159,8 +160,10 @@ func (e *engine) take(task acs.Task, problem error) error {
 		r.Failure = problem.Error()
 	}
 	if err := e.db.putTask(r); err != nil {
+		e.refused[id] = true
 		return fmt.Errorf("record task %s: %w", id, err)
 	}
+	delete(e.refused, id)
 	e.launch(r)
 	return nil
 }
@@ -229,6 +232,11 @@ func (e *engine) compare(m *acs.Manifest) (extra, missing []acs.ManifestTask) {
 			extra = append(extra, acs.ManifestTask{TaskARN: r.Task.ARN, TaskClusterARN: r.Task.TaskClusterARN, DesiredStatus: acs.DesiredStopped})
 		}
 	}
+	for id := range e.refused {
+		if !wanted[id] {
+			delete(e.refused, id)
+		}
+	}
 	for _, t := range m.Tasks {
 		if id := taskID(t.TaskARN); wanted[id] && e.workers[id] == nil && validTaskID(id) {
 			missing = append(missing, t)
@@ -244,7 +252,7 @@ func (e *engine) reportMissing(tasks []acs.ManifestTask) {
 	defer e.mu.Unlock()
 	for _, t := range tasks {
 		id := taskID(t.TaskARN)
-		if e.workers[id] != nil {
+		if e.workers[id] != nil || e.refused[id] {
 			continue
 		}
 		r := newRecord(acs.Task{ARN: t.TaskARN, TaskClusterARN: t.TaskClusterARN}, e.now(), e.newID)

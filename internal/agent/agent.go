@@ -99,7 +99,7 @@ func New(o Options) (*Agent, error) {
 	a.peers = newPeers(o.RunDir)
 	a.stats = newSampler(a.parts, a.engine)
 	if a.registered, err = db.identity(); err != nil {
-		return nil, errors.Join(fmt.Errorf("read the node's registration: %w", err), db.close())
+		return nil, errors.Join(err, db.close())
 	}
 	return a, nil
 }

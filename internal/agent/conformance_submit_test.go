@@ -189,11 +189,11 @@ func TestFinishedTasksAreRememberedWithinBounds(t *testing.T) {
 func TestForgottenTasksLeaveTheDisk(t *testing.T) {
 	play(t, func(t *testing.T, s *scene) {
 		runToEnd(s, time.Minute)
-		if tasks, err := s.agent.db.tasks(); err != nil || len(tasks) != 1 {
+		if tasks, _, err := s.agent.db.tasks(); err != nil || len(tasks) != 1 {
 			t.Fatalf("%d records, %v: a finished task is remembered at first", len(tasks), err)
 		}
 		time.Sleep(keepFinished + 10*time.Minute)
-		if tasks, err := s.agent.db.tasks(); err != nil || len(tasks) != 0 {
+		if tasks, _, err := s.agent.db.tasks(); err != nil || len(tasks) != 0 {
 			t.Fatalf("%d records, %v", len(tasks), err)
 		}
 	})

@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
+
+	"longshore.dev/longshore/internal/boltfile"
 )
 
 var (
@@ -43,12 +44,15 @@ type db struct {
 // openDB opens dir/agent.db. Another agent that holds it is an error.
 func openDB(dir string) (*db, error) {
 	path := filepath.Join(dir, "agent.db")
-	b, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second, NoFreelistSync: true})
-	if err != nil {
-		if errors.Is(err, bolterrors.ErrTimeout) {
-			return nil, fmt.Errorf("%s is in use: another agent runs with this data directory; stop it, or choose another --data", path)
-		}
-		return nil, fmt.Errorf("open the agent's records %s: %w", path, err)
+	b, err := boltfile.Open(path, &bbolt.Options{Timeout: 2 * time.Second, NoFreelistSync: true})
+	switch {
+	case errors.Is(err, boltfile.ErrInUse):
+		return nil, fmt.Errorf("%w: another agent runs with this data directory; stop it, or choose another --data", err)
+	case errors.Is(err, boltfile.ErrDamaged):
+		return nil, fmt.Errorf("the agent's records: %w; to go on without them move the file away and start again: "+
+			"the node then ends the tasks that it runs, reports them as lost, and takes new ones", err)
+	case err != nil:
+		return nil, fmt.Errorf("open the agent's records: %w", err)
 	}
 	err = b.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketTasks, bucketNode} {
@@ -95,20 +99,21 @@ func (d *db) deleteTasks(ids []string) error {
 	})
 }
 
-// tasks returns every record.
-func (d *db) tasks() ([]*record, error) {
-	var all []*record
-	err := d.bolt.View(func(tx *bbolt.Tx) error {
+// tasks returns every record, and the ids of those that cannot be read.
+func (d *db) tasks() (all []*record, damaged []string, err error) {
+	err = d.bolt.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketTasks).ForEach(func(k, v []byte) error {
 			r := new(record)
-			if err := json.Unmarshal(v, r); err != nil {
-				return fmt.Errorf("record of task %s: %w", k, err)
+			if err := json.Unmarshal(v, r); err != nil || r.ID != string(k) || !validTaskID(r.ID) ||
+				r.FinishedAt.IsZero() && len(r.Containers) != len(r.Task.Containers) {
+				damaged = append(damaged, string(k))
+			} else {
+				all = append(all, r)
 			}
-			all = append(all, r)
 			return nil
 		})
 	})
-	return all, err
+	return all, damaged, err
 }
 
 // identity returns the registration; zero before the first.
@@ -125,7 +130,11 @@ func (d *db) identity() (identity, error) {
 		}
 		return nil
 	})
-	return id, err
+	if err != nil {
+		return identity{}, fmt.Errorf("read the node's registration in %s: %w: move the file away and start again; "+
+			"the node then ends its tasks and registers as a new container instance", d.bolt.Path(), err)
+	}
+	return id, nil
 }
 
 func (d *db) putIdentity(id identity) error {

@@ -35,7 +35,7 @@ func TestConcurrentWritesAreOnDiskWhenTheyReturn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.close()
-	if tasks, err := d.tasks(); err != nil || len(tasks) != 200 {
+	if tasks, _, err := d.tasks(); err != nil || len(tasks) != 200 {
 		t.Fatalf("%d tasks on disk, %v; want 200", len(tasks), err)
 	}
 }

@@ -32,6 +32,9 @@ type engine struct {
 	asking map[string]bool
 	// metadata finds containers by the ids in their metadata URLs.
 	metadata map[string]metadataOf
+	// refused are the tasks that the node was given and could not take: the control
+	// plane sends them again.
+	refused map[string]bool
 	// draining: the node takes no more tasks.
 	draining bool
 	// idle is closed and replaced whenever a worker ends.
@@ -53,14 +56,14 @@ func newEngine(p parts, onHealth func()) *engine {
 	p.submitting = make(chan struct{}, maxSubmitting)
 	return &engine{
 		parts: p, onHealth: onHealth, workers: map[string]*worker{}, finished: newFinished(), asking: map[string]bool{},
-		metadata: map[string]metadataOf{}, idle: make(chan struct{}), attaching: make(chan struct{}, maxAttaching),
+		metadata: map[string]metadataOf{}, refused: map[string]bool{}, idle: make(chan struct{}), attaching: make(chan struct{}, maxAttaching),
 	}
 }
 
 // start takes up the tasks on disk, and removes what belongs to none of them.
 func (e *engine) start(ctx context.Context) error {
 	e.ctx = ctx
-	records, err := e.db.tasks()
+	records, err := e.readRecords(ctx)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,8 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
+
+	"longshore.dev/longshore/internal/boltfile"
 )
 
 const (
@@ -220,7 +222,7 @@ func (s *Local) open() error {
 	}
 	s.db = metadata.NewDB(s.bolt, s.files, map[string]snapshots.Snapshotter{snapshotter: layers})
 	if err := s.db.Init(s.base); err != nil {
-		return damaged(s.bolt.Path(), err)
+		return damaged(fmt.Errorf("%s is %w: %w", s.bolt.Path(), boltfile.ErrDamaged, err))
 	}
 	s.content = s.db.ContentStore()
 	s.layers = s.db.Snapshotter(snapshotter)

@@ -140,30 +140,34 @@ func New(ctx context.Context, opts Options) (*Runtime, error) {
 	return r, nil
 }
 
-// adopt settles every container that is not running under a living shim.
+// adopt settles every container that is not running under a living shim. The
+// shims come first: what they have is on record then, whatever became of the
+// records meanwhile.
 func (r *Runtime) adopt(ctx context.Context) error {
-	records, err := shimrpc.Records(r.opts.StateDir)
-	if err != nil {
-		return err
-	}
-	groups := map[string]bool{}
-	for _, rec := range records {
-		if rec.Phase != runtime.PhaseExited {
-			groups[rec.Group] = true
-		}
-	}
 	entries, err := os.ReadDir(r.opts.RunDir)
 	if err != nil {
 		return fmt.Errorf("list groups: %w", err)
 	}
+	r.removeSpares(ctx, entries)
+	settled := map[string]bool{}
 	for _, e := range entries {
 		if e.IsDir() && shimrpc.ValidID(e.Name()) {
-			groups[e.Name()] = true
+			settled[e.Name()] = true
+			if err := r.settle(ctx, e.Name()); err != nil {
+				return err
+			}
 		}
 	}
-	r.removeSpares(ctx, entries)
-	for name := range groups {
-		if err := r.settle(ctx, name); err != nil {
+	records, err := shimrpc.Records(r.opts.StateDir)
+	if err != nil {
+		return err
+	}
+	for _, rec := range records {
+		if rec.Phase == runtime.PhaseExited || settled[rec.Group] {
+			continue
+		}
+		settled[rec.Group] = true
+		if err := r.settle(ctx, rec.Group); err != nil {
 			return err
 		}
 	}
@@ -177,7 +181,7 @@ func (r *Runtime) settle(ctx context.Context, name string) error {
 	defer g.release()
 	client, err := g.connect(ctx)
 	if err == nil {
-		err = answers(ctx, client)
+		err = r.restore(ctx, name, client)
 	}
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		r.log.Error("a shim does not answer; its task runs on, and can only be stopped", "group", name)
@@ -195,13 +199,17 @@ func (r *Runtime) settle(ctx context.Context, name string) error {
 	return g.finish(ctx)
 }
 
-// answers returns once the shim has done what its former caller had asked for:
-// it answers one after the other. So every container that it has is on record.
-func answers(ctx context.Context, client *shimrpc.Client) error {
+// restore returns once the shim has done what its former caller had asked for, and
+// has put every container that it has on record: it answers one after the other.
+func (r *Runtime) restore(ctx context.Context, name string, client *shimrpc.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
-	err := client.Call(ctx, shimrpc.MethodStatus, shimrpc.IDRequest{ID: "none"}, nil)
-	if errors.Is(err, runtime.ErrNotFound) || errors.Is(err, shimrpc.ErrDisconnected) {
+	err := client.Call(ctx, shimrpc.MethodRestore, struct{}{}, nil)
+	if errors.Is(err, shimrpc.ErrDisconnected) {
+		return nil
+	}
+	if answered := (*shimrpc.Error)(nil); errors.As(err, &answered) {
+		r.log.Warn("a shim could not put its containers on record", "group", name, "reason", err)
 		return nil
 	}
 	return err

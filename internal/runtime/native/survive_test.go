@@ -311,3 +311,34 @@ func processesOf(t *testing.T, node, group string) []string {
 	}
 	return left
 }
+
+// TestRecordsLostUnderALivingShim: an older copy of the directory was put in place, or
+// its files were damaged, while the shim and its containers run on. They are found,
+// as they are, and can be removed.
+func TestRecordsLostUnderALivingShim(t *testing.T) {
+	m := newMachine(t)
+	gone, cut, old := m.spec("gone", "ignore"), m.spec("cut", "ignore"), m.spec("old", "ignore")
+	cut.Group = gone.Group
+	startAndDie(t, m, gone, cut, old)
+	dir := filepath.Join(m.options.StateDir, "containers")
+	n := &node{machine: m, t: t, ctx: t.Context()}
+	n.must(os.Remove(filepath.Join(dir, "gone.json")))
+	n.must(os.WriteFile(filepath.Join(dir, "cut.json"), []byte(`{"id":"cut","gro`), 0o600))
+	n.must(os.WriteFile(filepath.Join(dir, "old.json"), []byte(`{"id":"old","group":"g-old","phase":"created","createdAt":"2026-01-01T00:00:00Z"}`), 0o600))
+	// One that no shim has any more.
+	n.must(os.WriteFile(filepath.Join(dir, "ghost.json"), []byte(`{"id":"ghost","group":"g-old","phase":"running","pid":1,"createdAt":"2026-01-01T00:00:00Z"}`), 0o600))
+	n.Runtime = m.open(t)
+	n.deleteLater("gone", "cut", "old", "ghost")
+	for _, id := range []string{"gone", "cut", "old"} {
+		status, err := n.Status(n.ctx, id)
+		if err != nil || status.Phase != runtime.PhaseRunning || status.PID == 0 {
+			t.Errorf("%s is %+v, %v", id, status, err)
+		}
+		if err := unix.Kill(status.PID, 0); err != nil {
+			t.Errorf("%s: process %d: %v", id, status.PID, err)
+		}
+	}
+	if _, err := n.Wait(n.ctx, "ghost"); !errors.Is(err, runtime.ErrNotFound) {
+		t.Errorf("a container that its shim does not have: %v", err)
+	}
+}

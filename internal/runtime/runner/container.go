@@ -50,6 +50,8 @@ type container struct {
 	startMu  sync.Mutex
 	removeMu sync.Mutex
 
+	removed bool // under removeMu
+
 	mu     sync.Mutex
 	record shimrpc.Record
 }
@@ -312,6 +314,22 @@ func (c *container) status() shimrpc.Record {
 	return c.record
 }
 
+// restore writes the record again unless it is on disk. One that is removed just
+// now is left alone.
+func (c *container) restore() error {
+	c.removeMu.Lock()
+	defer c.removeMu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.removed {
+		return nil
+	}
+	if on, err := shimrpc.ReadRecord(c.shim.cfg.StateDir, c.spec.ID); err == nil && on.Phase == c.record.Phase && on.PID == c.record.PID && on.Group == c.record.Group {
+		return nil
+	}
+	return shimrpc.WriteRecord(c.shim.cfg.StateDir, c.record)
+}
+
 func (c *container) wait(ctx context.Context) (runtime.Exit, error) {
 	select {
 	case <-c.exited:
@@ -369,6 +387,7 @@ func (c *container) remove(ctx context.Context) error {
 	if err := c.libc.Destroy(); err != nil {
 		return fmt.Errorf("remove container %s: %w", c.spec.ID, err)
 	}
+	c.removed = true
 	return shimrpc.RemoveRecord(c.shim.cfg.StateDir, c.spec.ID)
 }
 

@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,6 +127,8 @@ func (s *shim) handle(ctx context.Context, method string, body json.RawMessage) 
 			return nil, errors.New("the shim still has containers")
 		}
 		return nil, s.removeGroup(ctx)
+	case shimrpc.MethodRestore:
+		return nil, s.restore()
 	}
 	req, err := decode[shimrpc.IDRequest](body)
 	if err != nil {
@@ -215,6 +219,20 @@ func (s *shim) create(spec runtime.Spec) error {
 	s.containers[spec.ID] = c
 	s.mu.Unlock()
 	return nil
+}
+
+// restore writes again what was lost or replaced on disk behind the shim's back.
+func (s *shim) restore() error {
+	s.createMu.Lock()
+	defer s.createMu.Unlock()
+	s.mu.Lock()
+	all := slices.Collect(maps.Values(s.containers))
+	s.mu.Unlock()
+	var errs []error
+	for _, c := range all {
+		errs = append(errs, c.restore())
+	}
+	return errors.Join(errs...)
 }
 
 // limitGroup creates the group's cgroup with its limits.

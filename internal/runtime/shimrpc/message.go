@@ -26,6 +26,9 @@ const (
 	MethodDelete   = "delete" // IDRequest → DeleteReply
 	MethodShutdown = "shutdown"
 	MethodPing     = "ping" // nothing → nothing, at once
+	// MethodRestore makes the shim write those records of its containers again that
+	// are missing on disk or are not its own, after what it was asked before.
+	MethodRestore = "restore"
 )
 
 // CreateRequest asks for a container.
