@@ -54,6 +54,7 @@ type DB struct {
 	notices  chan notice
 
 	requests  chan *request
+	joint     chan *member                        // for UpdateJointly
 	turns     chan struct{}                       // held by the one update whose turn it is after conflicts
 	contested atomic.Pointer[map[string]struct{}] // the keys that it touches
 
@@ -72,6 +73,7 @@ func New(kv KV, opts Options) *DB {
 		byName:   make(map[string]*table),
 		notices:  make(chan notice, maxNotices),
 		requests: make(chan *request, maxGroup),
+		joint:    make(chan *member, maxJoint),
 		turns:    make(chan struct{}, 1),
 		stop:     make(chan struct{}),
 	}
@@ -121,6 +123,7 @@ func (db *DB) Start(ctx context.Context) error {
 
 	db.running.Go(db.follow)
 	db.running.Go(db.commitLoop)
+	db.running.Go(db.jointLoop)
 	db.running.Go(db.notifyLoop)
 	return nil
 }

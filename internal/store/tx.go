@@ -10,6 +10,8 @@ type Tx struct {
 	writes map[string]*write
 	order  []*write
 	tables map[*table]*txTable
+	log    []write // every write, for undo
+	bytes  int     // of the values written
 	err    error
 }
 
@@ -114,6 +116,8 @@ func (tx *Tx) delete(t *table, ref Ref) {
 }
 
 func (tx *Tx) write(w write) {
+	tx.log = append(tx.log, w)
+	tx.bytes += len(w.key) + len(w.value)
 	if known := tx.writes[w.key]; known != nil {
 		w.old = known.row
 		*known = w
@@ -128,6 +132,32 @@ func (tx *Tx) write(w write) {
 		tx.tables[w.table] = own
 	}
 	own.changes = append(own.changes, w)
+}
+
+// try runs fn, and takes its writes back if it fails. What it has read stays
+// guarded: its answer, too, holds for the state that is committed on.
+func (tx *Tx) try(fn func(tx *Tx) error) error {
+	before := len(tx.log)
+	err := fn(tx)
+	if err == nil {
+		err = tx.err
+	}
+	tx.err = nil
+	if err != nil && len(tx.log) > before {
+		kept := tx.log[:before]
+		tx.log, tx.order, tx.bytes = nil, nil, 0
+		clear(tx.writes)
+		clear(tx.tables)
+		for _, w := range kept {
+			tx.write(w)
+		}
+	}
+	return err
+}
+
+// full tells that no more should be put into one commit.
+func (tx *Tx) full() bool {
+	return len(tx.order) > MaxTxnOps/2 || len(tx.guards) > MaxTxnOps/2 || tx.bytes > maxGroupBytes
 }
 
 // fail keeps the first error; Update returns it in place of committing.

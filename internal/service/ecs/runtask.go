@@ -45,7 +45,7 @@ func (s *Service) RunTask(ctx context.Context, in *ecs.RunTaskInput) (*ecs.RunTa
 		return nil, err
 	}
 	var out *ecs.RunTaskOutput
-	err := s.db.Update(ctx, func(tx *store.Tx) (err error) {
+	err := s.db.UpdateJointly(ctx, func(tx *store.Tx) (err error) {
 		out, err = s.runTask(tx, l, in)
 		return err
 	})

@@ -24,7 +24,7 @@ func (s *Service) StartTask(ctx context.Context, in *ecs.StartTaskInput) (*ecs.S
 		return nil, err
 	}
 	var out *ecs.StartTaskOutput
-	err := s.db.Update(ctx, func(tx *store.Tx) (err error) {
+	err := s.db.UpdateJointly(ctx, func(tx *store.Tx) (err error) {
 		out, err = s.startTask(tx, l, in)
 		return err
 	})
