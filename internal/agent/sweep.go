@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"longshore.dev/longshore/internal/removetree"
 )
 
 // sweep removes containers, networks, file systems and volumes of tasks that have
@@ -48,7 +50,7 @@ func (e *engine) sweepOnce(ctx context.Context) error {
 	}
 	for _, v := range volumes {
 		if id, ok := strings.CutPrefix(v.Name(), taskVolumes); ok && !known[id] {
-			errs = append(errs, os.RemoveAll(filepath.Join(e.volumes, v.Name())))
+			errs = append(errs, removetree.All(filepath.Join(e.volumes, v.Name())))
 		}
 	}
 	return errors.Join(errs...)

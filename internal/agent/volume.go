@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"longshore.dev/longshore/internal/acs"
+	"longshore.dev/longshore/internal/removetree"
 	"longshore.dev/longshore/internal/runtime"
 )
 
@@ -156,7 +157,7 @@ func (w *worker) volumeDir(parent, name string) (string, error) {
 }
 
 func (w *worker) removeVolumes(r *record) error {
-	if err := os.RemoveAll(filepath.Join(w.volumes, taskVolumes+r.ID)); err != nil {
+	if err := removetree.All(filepath.Join(w.volumes, taskVolumes+r.ID)); err != nil {
 		return fmt.Errorf("remove the task's volumes: %w", err)
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"longshore.dev/longshore/internal/removetree"
 )
 
 // rootfs is the directory of the writable root file systems. It is kept apart
@@ -121,7 +123,7 @@ func (r *rootfs) sweep() error {
 	var first error
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), oldPrefix) {
-			if err := os.RemoveAll(filepath.Join(r.dir, e.Name())); err != nil && first == nil {
+			if err := removetree.All(filepath.Join(r.dir, e.Name())); err != nil && first == nil {
 				first = err
 			}
 		}
