@@ -113,7 +113,10 @@ func (w *worker) create(ctx context.Context, r *record, i int) event {
 
 func createReason(err error, fargate bool) string {
 	var logging *logdriver.InitializationError
+	var start *startError
 	switch {
+	case errors.As(err, &start):
+		return start.reason(fargate)
 	case errors.As(err, &logging):
 		return logdriver.StoppedReason(err, fargate)
 	case errors.Is(err, network.ErrPortInUse), errors.Is(err, network.ErrNoPort), errors.Is(err, network.ErrNoAddress):
@@ -173,7 +176,7 @@ func (w *worker) build(ctx context.Context, r *record, i int) ([]network.PortMap
 		}
 	}
 	if err := w.runtime.Create(ctx, spec); err != nil && !errors.Is(err, runtime.ErrAlreadyExists) {
-		return nil, err
+		return nil, &startError{err}
 	}
 	return sandbox.Ports, nil
 }

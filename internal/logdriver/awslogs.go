@@ -144,6 +144,9 @@ func (s *shipment) process(c runtime.Chunk) {
 	if c.Stream == runtime.Stderr {
 		i = 1
 	}
+	if c.Dropped > 0 {
+		s.tellDropped(c, now)
+	}
 	s.streams[i].add(c, s.processed, now)
 	s.processed.cursor = c.Cursor
 	s.processed.bytes += int64(len(c.Data))
@@ -155,6 +158,17 @@ func (s *shipment) process(c runtime.Chunk) {
 	if len(s.batch.events) == 0 {
 		s.acknowledge() // there was nothing to send, not even a line
 	}
+}
+
+// tellDropped says in the log itself that something is missing before a chunk. What
+// was begun before it ends there, for its rest may be what is missing.
+func (s *shipment) tellDropped(c runtime.Chunk, now time.Time) {
+	for _, a := range s.streams {
+		a.flush(now)
+	}
+	s.add(event{c.At, fmt.Sprintf("longshore: about %d bytes of output are missing here: the container wrote faster than "+
+		"they could be delivered (the log driver's mode is non-blocking, max-buffer-size says how much waits), "+
+		"or the node's disk was full", c.Dropped)})
 }
 
 // add takes an event from an assembler; a full batch is sent first.

@@ -132,6 +132,31 @@ func TestNothingIsLostWhenTheServerIsAway(t *testing.T) {
 	})
 }
 
+// TestMissingOutputIsTold: where output was dropped the log says so, and halves of
+// lines are not joined over the gap.
+func TestMissingOutputIsTold(t *testing.T) {
+	spool, client := newSpool(), &fakeClient{}
+	spool.write(runtime.Stdout, "whole\nbegun before ")
+	spool.write(runtime.Stderr, "too")
+	spool.write(runtime.Stdout, "end of another\nnext\n")
+	spool.chunks[2].Dropped = 4711
+	spool.end()
+	if err := driver(t, client, nil).Run(t.Context(), spool); err != nil {
+		t.Fatal(err)
+	}
+	got := client.messages()
+	if len(got) != 6 || !strings.HasPrefix(got[3], "longshore: about 4711 bytes of output are missing here: ") {
+		t.Fatalf("%q", got)
+	}
+	got[3] = "-"
+	if want := []string{"whole", "begun before ", "too", "-", "end of another", "next"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if spool.position() != 3 {
+		t.Errorf("acknowledged up to %d", spool.position())
+	}
+}
+
 func TestRestartResumesAtTheAcknowledgedCursor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, spool := &fakeClient{}, newSpool()

@@ -16,7 +16,7 @@ var commands = []string{
 	"open", "fds", "node", "swap", "overwrite", "mounts", "userns", "shocker", "tiocsti", "setid", "packet",
 	"connect", "statfs", "inheritable", "holdns", "givens", "ptrace-other",
 
-	"brood", "bomb", "daemon", "shut", "garbage", "oneline", "zombies", "rename", "rmroot", "fill", "oomchild",
+	"brood", "bomb", "daemon", "shut", "garbage", "oneline", "numbered", "zombies", "rename", "rmroot", "fill", "oomchild",
 	"freeze", "stopped", "deep", "undead",
 }
 

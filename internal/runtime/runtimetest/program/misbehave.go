@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"os"
@@ -22,6 +23,7 @@ var misbehaving = map[string]func([]string) int{
 	"shut":     shut,
 	"garbage":  garbage,
 	"oneline":  oneLine,
+	"numbered": numbered,
 	"zombies":  zombies,
 	"rename":   rename,
 	"rmroot":   removeRoot,
@@ -113,6 +115,19 @@ func oneLine(args []string) int {
 		if _, err := os.Stdout.Write(block[:min(left, len(block))]); err != nil {
 			return 1
 		}
+	}
+	return 0
+}
+
+// numbered writes so many lines of 100 bytes that begin with their number, and "end".
+func numbered(args []string) int {
+	out := bufio.NewWriterSize(os.Stdout, 64<<10)
+	for i := range number(args, 0, 0) {
+		fmt.Fprintf(out, "%09d %s\n", i, strings.Repeat("x", 89))
+	}
+	fmt.Fprintln(out, "end")
+	if out.Flush() != nil {
+		return 1
 	}
 	return 0
 }
