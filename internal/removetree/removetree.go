@@ -22,7 +22,8 @@ const (
 )
 
 // All removes path and, when it is a directory, all that is below it. What does not
-// exist is no error. It goes on after an error, and returns the first.
+// exist, or is removed by another at the same time, is no error. It goes on after an
+// error, and returns the first.
 func All(path string) error {
 	parent, err := os.Open(filepath.Dir(path))
 	if errors.Is(err, os.ErrNotExist) {
@@ -91,6 +92,9 @@ func (r *remover) content(dir *os.File, depth int) error {
 					first = err
 				}
 			}
+			if errors.Is(err, unix.ENOENT) {
+				return nil // somebody else removes it as well
+			}
 			if err != nil && !errors.Is(err, io.EOF) {
 				return err
 			}
@@ -113,7 +117,7 @@ func (r *remover) moveUp(parent *os.File, name string) error {
 		if errors.Is(err, unix.EEXIST) {
 			continue
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return &os.LinkError{Op: "rename", Old: name, New: to, Err: err}
 		}
 		return nil

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -69,7 +71,7 @@ func TestAll(t *testing.T) {
 // TestDeeperThanDescriptors: os.RemoveAll fails on this, and takes every descriptor
 // that the process may have until then.
 func TestDeeperThanDescriptors(t *testing.T) {
-	const depth = 3000
+	const depth = 1000
 	base := t.TempDir()
 	tree := filepath.Join(base, "tree")
 	must(t, os.Mkdir(tree, 0o755))
@@ -90,6 +92,26 @@ func TestDeeperThanDescriptors(t *testing.T) {
 	defer func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &former)) }()
 	must(t, removetree.All(tree))
 	gone(t, tree)
+}
+
+// TestSeveralAtOnce: a tree that several remove at the same time.
+func TestSeveralAtOnce(t *testing.T) {
+	for range 4 {
+		tree := filepath.Join(t.TempDir(), "tree")
+		for i := range 8 {
+			must(t, os.MkdirAll(filepath.Join(tree, fmt.Sprint(i), strings.Repeat("d/", 40)), 0o755))
+		}
+		var removing sync.WaitGroup
+		for range 4 {
+			removing.Go(func() {
+				if err := removetree.All(tree); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		removing.Wait()
+		gone(t, tree)
+	}
 }
 
 // TestImmutable: files and directories that nobody may change, root included.
