@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"longshore.dev/longshore/internal/image"
+	"longshore.dev/longshore/internal/image/imagetest"
 )
 
 // TestMain doubles as the process that is killed in the middle of a pull.
@@ -102,6 +103,49 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 		case <-deadline:
 			t.Fatalf("waited in vain for %s", what)
 		}
+	}
+}
+
+// TestRebootTrustsOnlyWhatIsRecorded: layers of an unfinished pull may be torn by a
+// power loss, and are unpacked anew after a reboot; images stay.
+func TestRebootTrustsOnlyWhatIsRecorded(t *testing.T) {
+	for _, reboot := range []bool{true, false} {
+		reg := imagetest.NewRegistry(t)
+		base := imagetest.Layer{Compression: imagetest.Gzip, Entries: []imagetest.Entry{imagetest.File("base", "x")}}
+		top := imagetest.Layer{Compression: imagetest.Gzip, Entries: []imagetest.Entry{imagetest.File("top", incompressible(100_000))}}
+		img := imagetest.Build(t, imagetest.Spec{Layers: []imagetest.Layer{base, top}})
+		whole, part := reg.Push("whole", "1", plainImage(t, "f", "x")), reg.Push("part", "1", img)
+		refuse := true
+		reg.Fault = func(w http.ResponseWriter, r *http.Request) bool {
+			if refuse && strings.HasSuffix(r.URL.Path, img.Manifest.Layers[1].Digest.String()) {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return true
+			}
+			return false
+		}
+		dir := t.TempDir()
+		s := open(t, dir)
+		pull(t, s, whole)
+		if _, err := s.Pull(t.Context(), part, image.PullOptions{}); !errors.Is(err, image.ErrUnavailable) {
+			t.Fatalf("Pull: %v", err)
+		}
+		s.Close()
+		if reboot {
+			if err := os.WriteFile(filepath.Join(dir, "boot"), []byte("another\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s = open(t, dir)
+		layers, err := os.ReadDir(filepath.Join(dir, "layers/snapshots"))
+		if want := map[bool]int{true: 1, false: 2}[reboot]; err != nil || len(layers) != want {
+			t.Errorf("reboot %v: %d layers are unpacked, want %d", reboot, len(layers), want)
+		}
+		if _, err := s.Get(t.Context(), whole); err != nil {
+			t.Errorf("reboot %v: the image that was whole: %v", reboot, err)
+		}
+		prepare(t, s, whole, "k")
+		refuse = false
+		pull(t, s, part)
 	}
 }
 

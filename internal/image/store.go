@@ -232,8 +232,10 @@ func (s *Local) open() error {
 		// With an index, a directory cannot be mounted again while an old mount lingers.
 		s.mountOptions = []string{"index=off"}
 	}
-	s.rootfs, err = openRootFS(s.path("rootfs"))
-	return err
+	if s.rootfs, err = openRootFS(s.path("rootfs")); err != nil {
+		return err
+	}
+	return s.distrust()
 }
 
 func (s *Local) path(elem ...string) string {

@@ -38,6 +38,11 @@ func (s *Local) install(ctx context.Context, name string, target ocispec.Descrip
 	if err := s.unpack(ctx, m, src, p); err != nil {
 		return nil, err
 	}
+	// Once for all layers: what has a record survives a power loss. Layers without one
+	// are not trusted after a reboot (distrust).
+	if err := syncFS(s.opts.Root); err != nil {
+		return nil, err
+	}
 	if err := s.record(ctx, name, m, imported); err != nil {
 		return nil, err
 	}
@@ -182,8 +187,7 @@ func emptyDir(dir string) error {
 }
 
 // apply unpacks a layer into the upper directory of a fresh snapshot, without
-// mounting it, and forces it to disk: a layer that is known must survive a power
-// loss whole.
+// mounting it. Decompressing and checking run ahead of writing files.
 func (s *Local) apply(ctx context.Context, layer ocispec.Descriptor, diffID digest.Digest, mounts []mount.Mount) error {
 	dir, opts, err := target(mounts)
 	if err != nil {
@@ -208,17 +212,20 @@ func (s *Local) apply(ctx context.Context, layer ocispec.Descriptor, diffID dige
 	digester := diffID.Algorithm().Digester()
 	tee := io.TeeReader(&cappedReader{r: plain, left: limits.UnpackedBytes, err: tooLarge}, digester.Hash())
 	opts = append(opts, archive.WithFilter(limitFiles(limits, tooLarge)))
-	if _, err := archive.Apply(ctx, dir, &contextReader{ctx, tee}, opts...); err != nil {
+	ahead := readAhead(&contextReader{ctx, tee})
+	defer ahead.Close()
+	if _, err := archive.Apply(ctx, dir, ahead, opts...); err != nil {
 		return layerError(ctx, err)
 	}
 	// The digest covers what follows the archive's end too.
-	if _, err := io.Copy(io.Discard, &contextReader{ctx, tee}); err != nil {
+	if _, err := io.Copy(io.Discard, ahead); err != nil {
 		return layerError(ctx, err)
 	}
+	ahead.Close()
 	if got := digester.Digest(); got != diffID {
 		return fail(ErrCorrupt, "its content has the digest %s; the image's configuration says %s", got, diffID)
 	}
-	return syncFS(dir)
+	return nil
 }
 
 // limitFiles counts entries and the bytes that they claim: a sparse file may
