@@ -102,22 +102,32 @@ func (s *resolution) at(ctx context.Context, desc ocispec.Descriptor, depth int)
 	if err != nil {
 		return nil, err
 	}
+	doc, err := parseDocument(data)
+	if err != nil {
+		return nil, fail(ErrInvalid, "manifest %s %w", desc.Digest, err)
+	}
+	if doc.Manifests != nil {
+		return s.choose(ctx, desc, doc, depth)
+	}
+	return s.readManifest(ctx, desc, doc, src)
+}
+
+// parseDocument reads an index or a manifest: one of Manifests and Config is set.
+func parseDocument(data []byte) (document, error) {
 	var doc document
 	if err := json.Unmarshal(data, &doc); err != nil {
-		return nil, fail(ErrInvalid, "manifest %s is not valid JSON: %w", desc.Digest, err)
+		return doc, fail(ErrInvalid, "is not valid JSON: %w", err)
 	}
 	switch {
 	case doc.SchemaVersion == 1 || doc.FSLayers != nil:
-		return nil, fail(ErrInvalid, "manifest %s has Docker's schema version 1, which is no longer supported; push the image again with a current tool", desc.Digest)
+		return doc, fail(ErrInvalid, "has Docker's schema version 1, which is no longer supported; push the image again with a current tool")
 	case doc.Manifests != nil && (doc.Config != nil || doc.Layers != nil):
 		// What it means would depend on who reads it.
-		return nil, fail(ErrInvalid, "manifest %s is both an index and a manifest", desc.Digest)
-	case doc.Manifests != nil:
-		return s.choose(ctx, desc, doc, depth)
-	case doc.Config != nil:
-		return s.readManifest(ctx, desc, doc, src)
+		return doc, fail(ErrInvalid, "is both an index and a manifest")
+	case doc.Manifests == nil && doc.Config == nil:
+		return doc, fail(ErrInvalid, "is neither an index nor a manifest")
 	}
-	return nil, fail(ErrInvalid, "manifest %s is neither an index nor a manifest", desc.Digest)
+	return doc, nil
 }
 
 // choose descends into the index's best entry for our platform.

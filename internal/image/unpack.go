@@ -198,17 +198,23 @@ func (s *Local) apply(ctx context.Context, layer ocispec.Descriptor, diffID dige
 		return err
 	}
 	defer blob.Close()
-	plain, err := decompress(content.NewReader(blob))
-	if err != nil {
-		return fail(ErrInvalid, "decompress: %w", err)
-	}
-	defer plain.Close()
-
 	limits := s.opts.Limits
 	tooLarge := fail(ErrInvalid, "it unpacks to more than %d bytes", limits.UnpackedBytes)
 	if left, full := s.room(); left < limits.UnpackedBytes {
 		limits.UnpackedBytes, tooLarge = left, full
 	}
+	return unpackInto(ctx, dir, content.NewReader(blob), diffID, limits, tooLarge, opts)
+}
+
+// unpackInto unpacks a layer, which may be compressed, into dir, and checks that
+// it has the digest diffID when it is not. tooLarge is the error of more than
+// limits.UnpackedBytes.
+func unpackInto(ctx context.Context, dir string, layer io.Reader, diffID digest.Digest, limits Limits, tooLarge error, opts []archive.ApplyOpt) error {
+	plain, err := decompress(layer)
+	if err != nil {
+		return fail(ErrInvalid, "decompress: %w", err)
+	}
+	defer plain.Close()
 	digester := diffID.Algorithm().Digester()
 	tee := io.TeeReader(&cappedReader{r: plain, left: limits.UnpackedBytes, err: tooLarge}, digester.Hash())
 	opts = append(opts, archive.WithFilter(limitFiles(limits, tooLarge)))
