@@ -81,6 +81,56 @@ func TestPullGoesOnAfterKill(t *testing.T) {
 	assertEmpty(t, s, dir)
 }
 
+// TestHalfUnpackedLayersAreNeverUsed kills the process that unpacks, and looks for
+// what it was at.
+func TestHalfUnpackedLayersAreNeverUsed(t *testing.T) {
+	var entries []imagetest.Entry
+	var want []string
+	for i := range 6_000 {
+		entries = append(entries, imagetest.File(fmt.Sprintf("f%05d", i), "x"))
+		want = append(want, fmt.Sprintf("f%05d=x", i))
+	}
+	reg := imagetest.NewRegistry(t)
+	ref := reg.Push("many", "1", imagetest.Build(t, imagetest.Spec{Layers: []imagetest.Layer{{Compression: imagetest.Gzip, Entries: entries}}}))
+	dir := t.TempDir()
+	open(t, dir).Close() // skips when not root
+
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), "IMAGE_TEST_PULL_ROOT="+dir, "IMAGE_TEST_PULL_REF="+ref)
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	unpacked := func() int {
+		found, _ := filepath.Glob(filepath.Join(dir, "layers/snapshots/*/fs/f*"))
+		return len(found)
+	}
+	waitFor(t, "a part of the layer", func() bool { return unpacked() > 300 })
+	_ = child.Process.Kill()
+	_ = child.Wait()
+	if n := unpacked(); n >= len(want) {
+		t.Logf("all %d files were there before the kill: the test shows little", n)
+	}
+
+	s := open(t, dir)
+	if _, err := s.Prepare(t.Context(), ref, "k"); !errors.Is(err, image.ErrNotFound) {
+		t.Errorf("Prepare: %v, want ErrNotFound", err)
+	}
+	pull(t, s, ref)
+	if tree := files(t, mount(t, prepare(t, s, ref, "k"))); !slices.Equal(tree, want) {
+		t.Errorf("%d files, want %d", len(tree), len(want))
+	}
+	if err := s.Collect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "layers/snapshots")); err != nil || len(left) != 2 { // the layer and its pin
+		t.Errorf("%d snapshots are left (%v), want 2", len(left), err)
+	}
+	if err := errors.Join(s.Release(t.Context(), "k"), s.Remove(t.Context(), ref)); err != nil {
+		t.Fatal(err)
+	}
+	assertEmpty(t, s, dir)
+}
+
 // ingested is how many bytes of unfinished downloads are on disk.
 func ingested(dir string) (n int64) {
 	names, _ := filepath.Glob(filepath.Join(dir, "content/ingest/*/data"))

@@ -8,14 +8,34 @@
 // longshore/sample, is made from a static program embedded in the binary (package
 // sample), so that a first run needs no registry.
 //
+// A pull asks the registry by default, and what is here serves when that fails, as
+// with Amazon's agent (ECS_IMAGE_PULL_BEHAVIOR): a tag may have moved, and a
+// registry that is down must not keep a task from starting. An imported image is
+// never asked for, one pinned by digest only when it is missing.
+//
+// A registry that stalls, sends next to nothing, resets, redirects or puts us off
+// is tried five times without progress, with pauses that double, or that it asks
+// for, up to 30 seconds. A download continues where it broke off. Texts are those
+// that ECS shows after "CannotPullContainerError: "; it is the only one of ECS's
+// names that can come up, because Amazon's agent gives the others
+// (CannotPullImageManifestError, CannotPullECRContainerError) to steps that Docker
+// and ECR need. A realm that hands out tokens may be elsewhere, as Docker Hub's
+// is, but neither on a link-local address nor, unless the registry is, on this
+// machine; plain HTTP is for this machine and for registries configured as
+// insecure, and credentials go to no host that we were redirected to.
+//
+// Clean removes what nobody uses: see Cleanup. Imported images, the sample among
+// them, stay until they are removed by hand.
+//
 // Invariants: an image's record is written last, so what has one is complete,
-// unpacked and on disk; work in progress is held by a lease that expires, so a
-// crash leaves nothing for ever; layers under a root file system are never
-// collected; no byte is used whose digest was not checked; what a registry, an
-// image or an archive may cost is bounded by Limits.
+// unpacked and on disk (one sync for each image; what has none is not trusted after
+// a reboot); work in progress is held by a lease that expires, so a crash leaves
+// nothing for ever; layers under a root file system are never collected; no byte is
+// used whose digest was not checked; what a registry, an image or an archive may
+// cost is bounded by Limits, and a twentieth of the disk stays free for others.
 //
 // It does not mount or run anything.
 //
-// Read image.go first (the contract), then store.go, pull.go, unpack.go and
-// prepare.go.
+// Read image.go first (the contract), then store.go, pull.go, registry.go,
+// unpack.go, prepare.go and clean.go.
 package image
