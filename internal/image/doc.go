@@ -11,21 +11,8 @@
 // A pull asks the registry by default, and what is here serves when that fails, as
 // with Amazon's agent (ECS_IMAGE_PULL_BEHAVIOR): a tag may have moved, and a
 // registry that is down must not keep a task from starting. An imported image is
-// never asked for, one pinned by digest only when it is missing.
-//
-// A registry that stalls, sends next to nothing, resets, redirects or puts us off
-// is tried five times without progress, with pauses that double, or that it asks
-// for, up to 30 seconds. A download continues where it broke off. Texts are those
-// that ECS shows after "CannotPullContainerError: "; it is the only one of ECS's
-// names that can come up, because Amazon's agent gives the others
-// (CannotPullImageManifestError, CannotPullECRContainerError) to steps that Docker
-// and ECR need. A realm that hands out tokens may be elsewhere, as Docker Hub's
-// is, but neither on a link-local address nor, unless the registry is, on this
-// machine; plain HTTP is for this machine and for registries configured as
-// insecure, and credentials go to no host that we were redirected to.
-//
-// Clean removes what nobody uses: see Cleanup. Imported images, the sample among
-// them, stay until they are removed by hand.
+// never asked for, one pinned by digest only when it is missing. Clean removes
+// what nobody uses; imported images, the sample among them, stay.
 //
 // Invariants: an image's record is written last, so what has one is complete,
 // unpacked and on disk (one sync for each image; what has none is not trusted after

@@ -35,7 +35,15 @@ const (
 
 var errStalled = errors.New("i/o timeout: nothing, or next to nothing, was received for too long")
 
-// registry is the source that downloads one image from its registry.
+// registry is the source that downloads one image from its registry, or from a
+// mirror of it.
+//
+// One that stalls, sends next to nothing, resets, redirects or puts us off is tried
+// five times without progress, with pauses that double, or that it asks for, up to
+// 30 seconds. The texts are those that ECS shows after "CannotPullContainerError: ",
+// the only one of its names that can come up: Amazon's agent gives the others
+// (CannotPullImageManifestError, CannotPullECRContainerError) to steps that Docker
+// and ECR need.
 type registry struct {
 	s     *Local
 	name  string

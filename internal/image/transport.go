@@ -26,6 +26,10 @@ const maxPause = 30 * time.Second
 // transport sends requests to registries and to where they send us: over TLS,
 // and in the clear only to this machine and to hosts configured as insecure. It
 // leaves a host alone that said "too many requests" for as long as it asked.
+//
+// The realm that hands out tokens may be elsewhere, as Docker Hub's is, but neither
+// on a link-local address nor, unless the registry is, on this machine. Credentials
+// go to no host that we were redirected to.
 type transport struct {
 	public, loopback, insecure *http.Transport
 	loopbackRT, insecureRT     http.RoundTripper
