@@ -58,6 +58,12 @@ func kindOf(err error) error {
 	return ErrUnavailable
 }
 
+// isExpired tells of a token that was good before.
+func isExpired(err error) bool {
+	status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	return ok && status.StatusCode == http.StatusUnauthorized || errors.Is(err, docker.ErrInvalidAuthorization)
+}
+
 // isFull tells whether err is a disk without space, inodes or quota.
 func isFull(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)

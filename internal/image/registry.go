@@ -52,6 +52,9 @@ type registry struct {
 
 	mu       sync.Mutex
 	resolver remotes.Resolver
+	// admitted: the registry has answered what the name means. If it wants to know who
+	// we are after that, a token has expired.
+	admitted bool
 	// connection counts the resolvers made. A new one forgets tokens, and failures
 	// to get one, that the old one has cached.
 	connection int
@@ -126,7 +129,7 @@ func (r *registry) retry(ctx context.Context, attempt func(context.Context, remo
 		if progressed {
 			failures = 1
 		}
-		if failures >= maxAttempts || !retryable(err) {
+		if failures >= maxAttempts || !retryable(err) && !(r.admitted && isExpired(err)) {
 			return n, err
 		}
 		r.reconnect(seen)
@@ -149,6 +152,7 @@ func (r *registry) resolve(ctx context.Context) (ocispec.Descriptor, error) {
 	if err != nil {
 		return target, pullError(ctx, err, fmt.Sprintf("pull image manifest has been retried %d time(s): failed to resolve ref %s", n, r.name))
 	}
+	r.admitted = true
 	if !images.IsManifestType(target.MediaType) && !images.IsIndexType(target.MediaType) {
 		// Some registries do not say; what it is shows in its content.
 		target.MediaType = ocispec.MediaTypeImageManifest
