@@ -439,7 +439,7 @@ func TestInterruptedDownloadsResume(t *testing.T) {
 					return true
 				}
 				ref := reg.Push("big", "1", img)
-				s := open(t, "", func(o *image.Options) { o.StallTimeout = 300 * time.Millisecond })
+				s := open(t, "", impatient(name == "stall"))
 				pull(t, s, ref)
 				if tree := files(t, mount(t, prepare(t, s, ref, "k"))); !slices.Equal(tree, []string{"big=" + body}) {
 					t.Error("the content is wrong")
