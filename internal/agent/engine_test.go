@@ -403,6 +403,9 @@ func (s *memoryImages) Snapshots(context.Context) ([]string, error) {
 	return sortedKeys(s.snapshots), nil
 }
 
+// Clean has no layers to remove.
+func (s *memoryImages) Clean(context.Context, func() []string) ([]string, error) { return nil, nil }
+
 // memoryNetworks makes sandboxes of nothing.
 type memoryNetworks struct {
 	network.Network
