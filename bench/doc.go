@@ -4,8 +4,8 @@
 // machine takes for the least that the work can be). It asserts nothing.
 //
 //	make bench                     builds bin/longshore and runs everything
-//	go run ./bench -run start      one subject: start, memory, containers, logs, api,
-//	                               fleet
+//	go run ./bench -run start      one subject: start, memory, containers, storm,
+//	                               images, output, logs, api, fleet
 //	go run ./bench -quick          few samples
 //	go run ./bench -steps          also where the time of a task's start goes
 //	go run ./bench -json FILE      the figures for a program
@@ -16,5 +16,6 @@
 // need root; without it those rows say so.
 //
 // Read main.go first, then a subject: start.go, memory.go, tasks.go with peers.go,
-// logs.go, api.go, thousands.go with agents.go. table.go holds the statistics.
+// storm.go, images.go, nodelogs.go, logs.go, api.go, thousands.go with agents.go.
+// table.go holds the statistics.
 package main

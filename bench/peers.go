@@ -26,7 +26,7 @@ const (
 )
 
 // commandLimit is for one command of a peer, which takes less than a second.
-const commandLimit = 30 * time.Second
+const commandLimit = 60 * time.Second
 
 // peers are what starts the same program without us.
 func (b *bench) peers() ([]contender, error) {
@@ -36,10 +36,7 @@ func (b *bench) peers() ([]contender, error) {
 		return nil, err
 	}
 	all := []contender{floor(program), b.runc(rootfs)}
-	for _, network := range []string{"bridge", "none"} {
-		all = append(all, docker(rootfs, network))
-	}
-	return all, nil
+	return append(all, b.dockers(rootfs)...), nil
 }
 
 // writeSample makes a root file system with the sample program in it.
@@ -162,41 +159,4 @@ func quietly(cmd *exec.Cmd) error {
 		return fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, text)
 	}
 	return nil
-}
-
-// docker is docker run, where an engine runs.
-func docker(rootfs, network string) contender {
-	c := contender{name: "peer: docker run -d, " + network}
-	docker, err := exec.LookPath("docker")
-	if err != nil || exec.Command(docker, "version", "--format", "{{.Server.Version}}").Run() != nil {
-		c.failed = errors.New("no engine here")
-		return c
-	}
-	image := fmt.Sprintf("longshore-bench:%d-%s", os.Getpid(), network)
-	archive := exec.Command("tar", "-C", rootfs, "-c", ".")
-	load := exec.Command(docker, "import", "-", image)
-	if load.Stdin, c.failed = archive.StdoutPipe(); c.failed != nil {
-		return c
-	}
-	if c.failed = archive.Start(); c.failed != nil {
-		return c
-	}
-	if c.failed = errors.Join(quietly(load), archive.Wait()); c.failed != nil {
-		return c
-	}
-	var samples times
-	c.once = func(context.Context) error {
-		name := fmt.Sprintf("longshore-bench-%d-%s-%d", os.Getpid(), network, len(samples))
-		err := samples.take(func() error {
-			return quietly(exec.Command(docker, "run", "--detach", "--network", network, "--name", name, image, "/sample", "sleep", "600"))
-		})
-		return errors.Join(err, quietly(exec.Command(docker, "rm", "--force", name)))
-	}
-	c.rows = func() []row {
-		r := latency(c.name, samples, true)
-		r.Floor, r.Peer, r.Note = floorRow, runcRow, "the same program, its image local; until the client returns"
-		return []row{r}
-	}
-	c.close = func() error { return quietly(exec.Command(docker, "rmi", "--force", image)) }
-	return c
 }
