@@ -17,6 +17,8 @@ const (
 	immutable, appendOnly = 0x10, 0x20
 	// movedPrefix begins the names of directories that were moved up.
 	movedPrefix = ".removed-"
+	// maxAgain bounds how often a directory that has been filled again is emptied.
+	maxAgain = 100
 	// readNames is how many names are read at a time.
 	readNames = 256
 )
@@ -46,8 +48,19 @@ type remover struct {
 	moved int
 }
 
-// entry removes one name of a directory.
+// entry removes one name of a directory. Who removes the same tree may move another
+// directory to that name meanwhile: then it is done again.
 func (r *remover) entry(parent *os.File, name string, depth int) error {
+	for range maxAgain {
+		if err := r.entryOnce(parent, name, depth); !errors.Is(err, unix.ENOTEMPTY) {
+			return err
+		}
+	}
+	// Not ENOTEMPTY, which the directory above would take for its own.
+	return fmt.Errorf("directory %s is filled again and again", name)
+}
+
+func (r *remover) entryOnce(parent *os.File, name string, depth int) error {
 	err := unlink(parent, name, 0)
 	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
 		return err
@@ -62,7 +75,7 @@ func (r *remover) entry(parent *os.File, name string, depth int) error {
 		return &os.PathError{Op: "open", Path: name, Err: opened}
 	}
 	defer dir.Close()
-	if r.top == nil {
+	if depth == 0 {
 		r.top = dir
 	}
 	unprotect(dir)
