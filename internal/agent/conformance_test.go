@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -192,11 +193,7 @@ func (s *scene) restart() {
 
 func (s *scene) close() {
 	s.halt()
-	s.mu.Lock()
-	for _, p := range s.peers {
-		p.conn.CloseNow()
-	}
-	s.mu.Unlock()
+	s.hangUp()
 	s.server.Close()
 	s.client.CloseIdleConnections()
 	s.net.each(func(c *memoryConn) { c.Close() })
@@ -489,6 +486,16 @@ func (p *peer) beat(d time.Duration) {
 			p.frame(acs.TypeHeartbeatAck, &ack)
 		}
 		time.Sleep(min(25*time.Second, time.Until(end)))
+	}
+}
+
+// hangUp ends the control plane's side of every session.
+func (s *scene) hangUp() {
+	s.mu.Lock()
+	peers := slices.Clone(s.peers)
+	s.mu.Unlock()
+	for _, p := range peers {
+		p.conn.CloseNow()
 	}
 }
 
