@@ -27,10 +27,11 @@ type assignments struct {
 	// the manifest askedBy.
 	askedBy string
 	asked   map[string]bool
-	// missing are the tasks of the last manifest that the node does not have;
-	// overdue says when to report them.
+	// missing are the tasks of the last manifest that the node does not have. They
+	// are reported with the first frame after overdue: it shows that the session
+	// lives, and that what was sent before it has come.
 	missing []acs.ManifestTask
-	overdue *time.Timer
+	overdue time.Time
 }
 
 // openAssignments is one life of the ACS session.
@@ -53,15 +54,12 @@ func (a *Agent) openAssignments(ctx context.Context) (opened bool, err error) {
 	a.hadSession.Store(true)
 	a.connected.Store(true)
 	defer a.connected.Store(false)
-	s := &assignments{Agent: a, client: client, overdue: time.NewTimer(missingWait)}
-	s.overdue.Stop()
-	return true, s.run(ctx)
+	return true, (&assignments{Agent: a, client: client}).run(ctx)
 }
 
 func (s *assignments) run(ctx context.Context) (err error) {
 	in := newInbox(ctx, s.client)
 	defer func() { in.close(err) }()
-	defer s.overdue.Stop()
 	life := time.NewTimer(sessionLife + rand.N(sessionLifeJitter))
 	defer life.Stop()
 	for {
@@ -70,9 +68,10 @@ func (s *assignments) run(ctx context.Context) (err error) {
 			if err := s.receive(ctx, frame); err != nil {
 				return err
 			}
-		case <-s.overdue.C:
-			s.engine.reportMissing(s.missing)
-			s.missing = nil
+			if len(s.missing) > 0 && s.now().After(s.overdue) {
+				s.engine.reportMissing(s.missing)
+				s.missing = nil
+			}
 		case <-life.C:
 			return errSessionLife
 		case err := <-in.failed:
@@ -186,9 +185,7 @@ func (s *assignments) receiveManifest(ctx context.Context, m *acs.Manifest) erro
 		return nil
 	}
 	extra, missing := s.engine.compare(m)
-	if s.missing = missing; len(missing) > 0 {
-		s.overdue.Reset(missingWait)
-	}
+	s.missing, s.overdue = missing, s.now().Add(missingWait)
 	s.askedBy, s.asked = m.MessageID, map[string]bool{}
 	for _, t := range extra {
 		s.asked[t.TaskARN] = true

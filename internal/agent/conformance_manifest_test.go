@@ -130,6 +130,23 @@ func TestListedTaskThatTheNodeLostIsReportedStopped(t *testing.T) {
 	})
 }
 
+// A session that has died unnoticed proves nothing about what did not come.
+func TestHalfOpenSessionGivesUpNoTask(t *testing.T) {
+	play(t, func(t *testing.T, s *scene) {
+		p := withTask(s, "t1", 5)
+		p.send(acs.TypeManifest, manifestOf("m1", 6, "t1", "late"))
+		p.acked("m1")
+		s.net.each(func(c *memoryConn) { c.freeze() })
+		p = s.session()
+		if len(s.statuses("late")) > 0 {
+			t.Fatal("a task was given up over a dead connection")
+		}
+		p.send(acs.TypePayload, payloadOf("m2", 7, taskOf("late", "sleep", "1000")))
+		p.acked("m2")
+		s.told("late", "RUNNING")
+	})
+}
+
 // A control plane that missed a task's end hears of it again.
 func TestListedTaskThatHasEndedIsReportedAgain(t *testing.T) {
 	play(t, func(t *testing.T, s *scene) {

@@ -48,6 +48,21 @@ func TestPayloadsUpsert(t *testing.T) {
 	})
 }
 
+// An acknowledged task is on disk: the control plane does not send it again.
+func TestAcknowledgedTaskSurvivesARestart(t *testing.T) {
+	play(t, func(t *testing.T, s *scene) {
+		s.images.block = make(chan struct{})
+		s.boot()
+		p := s.session()
+		p.send(acs.TypePayload, payloadOf("m1", 1, taskOf("t1", "sleep", "1000")))
+		p.acked("m1")
+		s.halt() // in the middle of the pull
+		close(s.images.block)
+		s.boot()
+		s.told("t1", "RUNNING")
+	})
+}
+
 func TestStopsApplyBeforeStarts(t *testing.T) {
 	play(t, func(t *testing.T, s *scene) {
 		s.boot()
