@@ -389,7 +389,7 @@ func (c *chaos) check() {
 // once things work again, what should run runs and was started once, and what
 // should not is gone and reported. LONGSHORE_SEED replays one run's faults.
 func TestAgentConvergesAfterAnyFaults(t *testing.T) {
-	first, n := uint64(1), uint64(6)
+	first, n := uint64(1), uint64(4)
 	if os.Getenv("LONGSHORE_SOAK") != "" {
 		n = 300
 	}

@@ -12,5 +12,9 @@
 // Invariants: states move forward only; a change is on disk before it is
 // submitted; every resource of a stopped task is removed, whatever failed.
 //
-// Read agent.go first, then engine.go, worker.go and state.go.
+// The protocol's quirks are cases of the conformance tests, which play the control
+// plane frame by frame; converge_test.go plays one with faults, from a seed.
+//
+// Read agent.go first, then engine.go, worker.go and state.go; session.go,
+// assignments.go and accept.go for what comes from the control plane.
 package agent
