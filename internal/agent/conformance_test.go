@@ -49,7 +49,7 @@ type scene struct {
 	metadata *memoryNet
 	dir      string
 	runtime  *fake.Runtime
-	images   *memoryImages
+	images   *sceneImages
 	nets     *sceneNetworks
 	logs     *memoryLogs
 	// wrap changes the runtime of the next boot.
@@ -102,6 +102,11 @@ func (sceneNetworks) Counters(context.Context, string) (network.Counters, error)
 	return network.Counters{}, nil
 }
 
+// sceneImages are memoryImages of which none is ever cleared away.
+type sceneImages struct{ *memoryImages }
+
+func (sceneImages) Clean(context.Context, func() []string) ([]string, error) { return nil, nil }
+
 // play runs a case in a bubble.
 func play(t *testing.T, body func(t *testing.T, s *scene)) {
 	t.Helper()
@@ -115,7 +120,7 @@ func play(t *testing.T, body func(t *testing.T, s *scene)) {
 func newScene(t *testing.T, o fake.Options) *scene {
 	s := &scene{
 		t: t, net: newMemoryNet(), dir: t.TempDir(), runtime: fake.New(o),
-		images: &memoryImages{snapshots: map[string]bool{}}, logs: &memoryLogs{lines: map[string]string{}},
+		images: &sceneImages{&memoryImages{snapshots: map[string]bool{}}}, logs: &memoryLogs{lines: map[string]string{}},
 		nets: &sceneNetworks{&memoryNetworks{sandboxes: map[string]network.Sandbox{}}},
 		acs:  make(chan *peer, 1024), tcs: make(chan *peer, 1024),
 		scripts: map[string][]reply{}, refusal: map[string]string{},
@@ -255,9 +260,10 @@ func (s *scene) verify(r *http.Request, body []byte) error {
 
 func (s *scene) serveCall(w http.ResponseWriter, r *http.Request) {
 	raw, err := io.ReadAll(r.Body)
-	if err == nil {
-		err = s.verify(r, raw)
+	if err != nil {
+		return // the agent has gone in the middle of it
 	}
+	err = s.verify(r, raw)
 	in := map[string]any{}
 	if err == nil {
 		err = json.Unmarshal(raw, &in)

@@ -372,12 +372,12 @@ func (c *chaos) check() {
 			c.t.Errorf("wish %d: %s was started %d times, %d of it run; the control plane heard %v", w.kind, w.id, starts, running, statuses)
 		}
 	}
-	records, err := c.agent.db.tasks()
+	records, damaged, err := c.agent.db.tasks()
 	unfinished := slices.DeleteFunc(records, func(r *record) bool { return !r.FinishedAt.IsZero() })
 	e := c.agent.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err != nil || len(unfinished) != alive || len(e.workers) != alive || len(e.metadata) != alive || len(e.asking) != 0 || len(e.attaching) != 0 {
+	if err != nil || len(damaged) > 0 || len(unfinished) != alive || len(e.workers) != alive || len(e.metadata) != alive || len(e.asking) != 0 || len(e.attaching) != 0 {
 		c.t.Errorf("%d tasks run; %d records, %d workers, %d metadata ids, %d stops are left (%v)", alive, len(unfinished), len(e.workers), len(e.metadata), len(e.asking), err)
 	}
 	if len(c.images.snapshots) != alive || len(c.nets.sandboxes) != alive {
