@@ -11,7 +11,8 @@
 // Delivery is at least once: what was confirmed but not yet acknowledged when the
 // agent died, and lines that share a chunk with an unfinished one, are sent again.
 // A container in blocking mode is slowed down instead of losing lines; in
-// non-blocking mode, AWS's default, the oldest lines are dropped at the bound.
+// non-blocking mode, AWS's default, the oldest lines are dropped at the bound, and an
+// event says where.
 //
 // Read logdriver.go first, then parse.go, line.go (pure) and awslogs.go.
 package logdriver
