@@ -131,6 +131,7 @@ func TestNodeRegistersWhenTheControlPlaneComesBack(t *testing.T) {
 	play(t, func(t *testing.T, s *scene) {
 		withTask(s, "t1", 1)
 		s.net.setDown(true)
+		s.net.each(func(c *memoryConn) { c.Close() }) // those that are kept as well
 		s.halt()
 		s.boot()
 		time.Sleep(3 * time.Hour)

@@ -49,7 +49,7 @@ type scene struct {
 	metadata *memoryNet
 	dir      string
 	runtime  *fake.Runtime
-	images   *sceneImages
+	images   *memoryImages
 	nets     *sceneNetworks
 	logs     *memoryLogs
 	// wrap changes the runtime of the next boot.
@@ -102,11 +102,6 @@ func (sceneNetworks) Counters(context.Context, string) (network.Counters, error)
 	return network.Counters{}, nil
 }
 
-// sceneImages are memoryImages of which none is ever cleared away.
-type sceneImages struct{ *memoryImages }
-
-func (sceneImages) Clean(context.Context, func() []string) ([]string, error) { return nil, nil }
-
 // play runs a case in a bubble.
 func play(t *testing.T, body func(t *testing.T, s *scene)) {
 	t.Helper()
@@ -120,7 +115,7 @@ func play(t *testing.T, body func(t *testing.T, s *scene)) {
 func newScene(t *testing.T, o fake.Options) *scene {
 	s := &scene{
 		t: t, net: newMemoryNet(), dir: t.TempDir(), runtime: fake.New(o),
-		images: &sceneImages{&memoryImages{snapshots: map[string]bool{}}}, logs: &memoryLogs{lines: map[string]string{}},
+		images: &memoryImages{snapshots: map[string]bool{}}, logs: &memoryLogs{lines: map[string]string{}},
 		nets: &sceneNetworks{&memoryNetworks{sandboxes: map[string]network.Sandbox{}}},
 		acs:  make(chan *peer, 1024), tcs: make(chan *peer, 1024),
 		scripts: map[string][]reply{}, refusal: map[string]string{},
