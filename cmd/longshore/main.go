@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -131,7 +130,7 @@ func (s *serverCommand) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	c.say("API endpoint  %s (account %s, region %s)%s", server.Endpoint(), s.Account, s.Region, also443(server))
-	debug.FreeOSMemory() // starting takes more than running: give the difference back now
+	settle()
 	return server.Run(ctx)
 }
 

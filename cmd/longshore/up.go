@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -85,7 +84,7 @@ func (u *upCommand) attend(ctx, running context.Context, c *console, server *con
 		}
 	}
 	u.welcome(c, server, url)
-	debug.FreeOSMemory() // starting takes more than running: give the difference back now
+	settle()
 	<-both.Done()
 	if running.Err() != nil {
 		return nil
