@@ -9,7 +9,8 @@
 //
 // A room reads from a Snapshot and writes in DB.Update. Update returns only when
 // the write is durable and the local view shows it (read your writes).
-// Concurrent updates are grouped into one commit, each with its own guards.
+// Concurrent updates are grouped into one commit, each with its own guards; those
+// that mostly write the same records go through DB.UpdateJointly, as one transaction.
 //
 // Invariants: the view never shows a revision half applied; every change is
 // notified in revision order; an acknowledged write survives kill -9; records
