@@ -42,7 +42,7 @@ func (s *Service) NodeMay(_ context.Context, req *wire.AuthorizationRequest) err
 	case *ecs.ListTagsForResourceInput:
 		arn := deref(in.ResourceArn)
 		a, ok := parseARN(arn)
-		allowed = ok && (a.Kind == "task" && s.ownTask(sc, node, arn, nil) ||
+		allowed = ok && (a.Kind == "task" && s.knows(sc, arn) && s.ownTask(sc, node, arn, nil) ||
 			a.Kind == "container-instance" && s.ownInstance(sc, node, arn, nil))
 	case *ecs.CreateClusterInput:
 		// An agent makes the default cluster where there is none.
@@ -72,6 +72,15 @@ func (s *Service) ownInstance(sc store.Scope, node, ref string, cluster *string)
 	}
 	ci, err := s.instance(s.db.Snapshot(), sc, name, ref)
 	return err == nil && ci.NodeID == node
+}
+
+// knows tells whether a task is there.
+func (s *Service) knows(sc store.Scope, arn string) bool {
+	key, ok := taskKeyOf(sc, arn)
+	if ok {
+		_, ok = s.tasks.Get(s.db.Snapshot(), sc, key)
+	}
+	return ok
 }
 
 // ownTask also allows tasks that are not known any more: their reports are
