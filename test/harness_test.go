@@ -40,6 +40,7 @@ type longshore struct {
 	output   *bytes.Buffer
 	exited   chan error
 	endpoint string
+	client   aws.HTTPClient // nil: the SDK's own
 }
 
 // binary returns the built binary, or skips. LONGSHORE_BINARY names another.
@@ -230,7 +231,7 @@ func credentials(context.Context) (aws.Credentials, error) {
 }
 
 func (l *longshore) ecs() *ecs.Client {
-	return ecs.New(ecs.Options{Region: region, BaseEndpoint: &l.endpoint, Credentials: aws.CredentialsProviderFunc(credentials)})
+	return ecs.New(ecs.Options{Region: region, BaseEndpoint: &l.endpoint, HTTPClient: l.client, Credentials: aws.CredentialsProviderFunc(credentials)})
 }
 
 // command is Debian's AWS CLI, pointed at this Longshore.

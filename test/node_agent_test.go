@@ -34,8 +34,14 @@ type child struct {
 
 func spawn(t *testing.T, env []string, args ...string) *child {
 	t.Helper()
-	c := &child{t: t, cmd: exec.Command(binary(t), args...), exited: make(chan error, 1)}
-	c.cmd.Env = append(os.Environ(), env...)
+	cmd := exec.Command(binary(t), args...)
+	cmd.Env = append(os.Environ(), env...)
+	return spawnCommand(t, cmd)
+}
+
+func spawnCommand(t *testing.T, cmd *exec.Cmd) *child {
+	t.Helper()
+	c := &child{t: t, cmd: cmd, exited: make(chan error, 1)}
 	c.cmd.Stdout, c.cmd.Stderr = &c.output, &c.output
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -247,6 +247,8 @@ func (s *Server) AddNode(ctx context.Context, id string, all, fargate bool) (iam
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	server := wire.NewHTTPServer(s.api)
+	// What strangers do to the port (handshakes that fail) is no news.
+	server.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	for _, l := range []net.Listener{s.listener, s.also} {
 		if l == nil {
 			continue
