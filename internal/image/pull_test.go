@@ -240,6 +240,8 @@ func TestPullPolicies(t *testing.T) {
 		{image.PullPreferCached, true, true, old, false},
 		{image.PullPreferCached, true, false, renewed, true},
 		{image.PullPreferCached, false, true, old, false},
+		{image.PullOnce, true, true, old, false},
+		{image.PullOnce, true, false, renewed, true},
 		{image.PullAlways, true, true, renewed, true},
 		{image.PullAlways, false, true, nil, true},
 	} {
@@ -273,6 +275,22 @@ func TestPullPolicies(t *testing.T) {
 				t.Errorf("Pull: %s, %v; want %s", img.Digest, err, tc.want.Digest())
 			}
 		})
+	}
+}
+
+// TestPullPolicyOfTheStore is what a node's setting changes.
+func TestPullPolicyOfTheStore(t *testing.T) {
+	reg := imagetest.NewRegistry(t)
+	ref := reg.Push("a", "1", plainImage(t, "v", "1"))
+	s := open(t, "", func(o *image.Options) { o.PullPolicy = image.PullPreferCached })
+	pull(t, s, ref)
+	asked := reg.Requests("/v2/")
+	pull(t, s, ref)
+	if now := reg.Requests("/v2/"); now != asked {
+		t.Errorf("the registry was asked %d times more", now-asked)
+	}
+	if _, err := s.Pull(t.Context(), reg.Host+"/a:2", image.PullOptions{}); !errors.Is(err, image.ErrNotFound) {
+		t.Errorf("Pull of what is missing: %v, want ErrNotFound", err)
 	}
 }
 
