@@ -24,6 +24,7 @@ type machine struct {
 	cluster string
 	arn     string
 	mute    atomic.Bool // acknowledges tasks, and never says that they run
+	patient atomic.Bool // says it again until the server is there
 
 	mu   sync.Mutex
 	seen map[string]string // task ARN → last status submitted
@@ -152,7 +153,12 @@ func (m *machine) submit(ctx context.Context, tasks []acs.Task) {
 		for _, c := range t.Containers {
 			in.Containers = append(in.Containers, types.ContainerStateChange{ContainerName: aws.String(c.Name), Status: aws.String(t.DesiredStatus)})
 		}
-		if _, err := m.l.ecs().SubmitTaskStateChange(ctx, in); err != nil && ctx.Err() == nil {
+		_, err := m.l.ecs().SubmitTaskStateChange(ctx, in)
+		for err != nil && m.patient.Load() && ctx.Err() == nil {
+			time.Sleep(50 * time.Millisecond)
+			_, err = m.l.ecs().SubmitTaskStateChange(ctx, in)
+		}
+		if err != nil && ctx.Err() == nil {
 			m.l.t.Errorf("submit %s of %s: %v", t.DesiredStatus, t.ARN, err)
 		}
 	}
