@@ -23,8 +23,9 @@ const (
 	stormMemory  = 16 // MiB a task
 	stormCallers = 4
 	stormLimit   = 4 * time.Minute
-	// describeMost is how many tasks one DescribeTasks call takes.
-	describeMost = 100
+	// describeMost is how many tasks are asked about at once: the answer costs time
+	// that the tasks need.
+	describeMost = 25
 )
 
 // storm is many tasks at once on one node.
