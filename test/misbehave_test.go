@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -130,6 +131,7 @@ func TestMisbehavingTasksAreStopped(t *testing.T) {
 
 // TestMisbehavingTasksEnd runs tasks that end by themselves, each in its way.
 func TestMisbehavingTasksEnd(t *testing.T) {
+	t.Parallel()
 	u := newUnruly(t)
 	const outOfMemory = `^OutOfMemoryError: Container killed due to memory usage$`
 	const runc = `^CannotStartContainerError: Error response from daemon: failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: `
@@ -208,6 +210,7 @@ func TestMisbehavingForkBomb(t *testing.T) {
 // TestMisbehavingShim: the task's shim is stopped by somebody. The task can be stopped
 // all the same, and says that its end is not known.
 func TestMisbehavingShim(t *testing.T) {
+	t.Parallel()
 	u := newUnruly(t)
 	arn := u.begin(u.definition("hung", "ignore"))
 	u.awaitWritten("hung", arn, "ready")
@@ -241,6 +244,7 @@ func TestMisbehavingShim(t *testing.T) {
 // TestMisbehavingNamespaceHolder: a task gives its network namespace to another one,
 // which keeps it. The first stops all the same; links and rules of it are gone.
 func TestMisbehavingNamespaceHolder(t *testing.T) {
+	t.Parallel()
 	u := newUnruly(t)
 	shared := t.TempDir()
 	definition := func(family string, command ...string) *ecs.RegisterTaskDefinitionInput {
@@ -301,22 +305,8 @@ func (u *unruly) events(family, arn string, see func(message string)) {
 	}
 }
 
-// arrived waits until so many bytes of the task's output have arrived.
-func (u *unruly) arrived(family, arn string, size int) {
-	u.t.Helper()
-	u.eventually("the output has arrived", func() error {
-		total := 0
-		u.events(family, arn, func(message string) { total += len(message) })
-		if total < size {
-			time.Sleep(time.Second)
-			return fmt.Errorf("%d bytes of %d have", total, size)
-		}
-		return nil
-	})
-}
-
 // delivered waits until the task's whole output has arrived.
-func (u *unruly) delivered(family, arn, last string) {
+func (u *unruly) delivered(family, arn string, isLast func(message string) bool) {
 	u.t.Helper()
 	client := cloudwatchlogs.New(cloudwatchlogs.Options{Region: region, BaseEndpoint: &u.endpoint, Credentials: aws.CredentialsProviderFunc(credentials)})
 	u.eventually("the output has arrived", func() error {
@@ -326,12 +316,14 @@ func (u *unruly) delivered(family, arn, last string) {
 		if err != nil {
 			return err
 		}
-		if len(out.Events) == 0 || !strings.HasSuffix(aws.ToString(out.Events[0].Message), last) {
-			return fmt.Errorf("the last events are %d", len(out.Events))
+		if len(out.Events) == 0 || !isLast(aws.ToString(out.Events[0].Message)) {
+			return errors.New("the last event has not")
 		}
 		return nil
 	})
 }
+
+func isEnd(message string) bool { return message == "end" }
 
 // peak is the most memory that the process has had since it started.
 func (l *longshore) peak() (kib int) {
@@ -365,7 +357,7 @@ func TestMisbehavingLogs(t *testing.T) {
 		if code, reason := app(u.ended(arn)); code != 0 {
 			t.Fatalf("exit code %d, %s", code, reason)
 		}
-		u.arrived("one-line", arn, size)
+		u.delivered("one-line", arn, func(last string) bool { return len(last) == size%event })
 		const pattern = "0123456789abcdef"
 		total, events := 0, 0
 		u.events("one-line", arn, func(message string) {
@@ -394,7 +386,7 @@ func TestMisbehavingLogs(t *testing.T) {
 		if code, reason := app(u.ended(arn)); code != 0 {
 			t.Fatalf("exit code %d, %s", code, reason)
 		}
-		u.delivered("lines", arn, "end")
+		u.delivered("lines", arn, isEnd)
 		next := 0
 		u.events("lines", arn, func(message string) {
 			if n, err := strconv.Atoi(message[:min(9, len(message))]); message != "end" && (err != nil || n != next) {
@@ -416,7 +408,7 @@ func TestMisbehavingLogs(t *testing.T) {
 		if code, reason := app(u.ended(arn)); code != 0 {
 			t.Fatalf("exit code %d, %s", code, reason)
 		}
-		u.delivered("fast", arn, "end")
+		u.delivered("fast", arn, isEnd)
 		came, last, told := 0, -1, 0
 		u.events("fast", arn, func(message string) {
 			n, err := strconv.Atoi(message[:min(9, len(message))])
@@ -438,7 +430,7 @@ func TestMisbehavingLogs(t *testing.T) {
 		u := u.within(t)
 		arn := u.begin(u.definition("garbage", "garbage"))
 		u.ended(arn)
-		u.delivered("garbage", arn, "end")
+		u.delivered("garbage", arn, isEnd)
 		out := u.written("garbage", "app", arn)
 		for _, want := range []string{"nul \x00 in the middle", "\ufffd\ufffd\ufffd( invalid", "\u20ac joined", "\x1b[2J"} {
 			if !strings.Contains(out, want) {
