@@ -57,7 +57,6 @@ func newSiteIn(t *testing.T, apart bool, data, serverData string) *site {
 
 var siteEnv = []string{
 	"LONGSHORE_ROOT_ACCESS_KEY_ID=" + keyID, "LONGSHORE_ROOT_SECRET_ACCESS_KEY=" + secret,
-	"AWS_ACCESS_KEY_ID=" + keyID, "AWS_SECRET_ACCESS_KEY=" + secret,
 }
 
 func (s *site) startServer() {
@@ -77,10 +76,15 @@ func (s *site) startServer() {
 
 func (s *site) startAgent() {
 	s.t.Helper()
-	if s.apart {
-		s.agent = spawn(s.t, siteEnv, "agent", "--data", s.data, "--join", s.endpoint)
-		s.past = append(s.past, s.agent)
+	if !s.apart {
+		return
 	}
+	var env []string
+	if s.agent == nil { // it joins once, and has credentials of its own from then on
+		env = []string{"LONGSHORE_TOKEN=" + makeToken(s.t, s.serverData)}
+	}
+	s.agent = spawn(s.t, env, "agent", "--data", s.data, "--join", s.endpoint)
+	s.past = append(s.past, s.agent)
 }
 
 // restart starts what has ended.
@@ -144,6 +148,11 @@ func (s *site) close() {
 	if s.server == nil || s.agent == nil {
 		return
 	}
+	defer func() {
+		if s.t.Failed() { // perhaps half way: leave nothing to the next test
+			s.reboot()
+		}
+	}()
 	s.restart(false)
 	s.connected()
 	for _, cluster := range s.clusters() {
