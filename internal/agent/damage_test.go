@@ -40,6 +40,10 @@ func TestDamagedRecordLosesOneTask(t *testing.T) {
 				m.accept(taskOf(id, "sleep", "100"))
 				m.await(id, "RUNNING")
 			}
+			m.until("what was told is on disk, and nothing writes any more", func() bool {
+				all, _, err := m.db.tasks()
+				return err == nil && len(all) == 2 && all[0].SentRunning && all[1].SentRunning
+			})
 			before, err := m.runtime.Status(t.Context(), "t2-0")
 			if err != nil {
 				t.Fatal(err)
