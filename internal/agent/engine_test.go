@@ -211,6 +211,10 @@ func TestAgentAdoptsWhatRunsAfterARestart(t *testing.T) {
 	task := taskOf("t1", "sleep", "100")
 	m.accept(task)
 	m.await("t1", "RUNNING")
+	m.until("the answer to RUNNING is on disk", func() bool {
+		all, _, err := m.db.tasks()
+		return err == nil && len(all) == 1 && all[0].SentRunning
+	})
 	m.kill()
 	before, _ := m.runtime.List(t.Context())
 	m.boot()
