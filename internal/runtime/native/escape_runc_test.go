@@ -115,7 +115,7 @@ func TestEscapeCVE20195736(t *testing.T) {
 		spec.Init = init
 		n.start(spec)
 		n.await(id, "ready")
-		for _, command := range []string{"/bin/echo", "/proc/self/exe", "/bin/echo", "/proc/self/exe", "/bin/id", "/bin/echo", "/bin/echo"} {
+		for _, command := range []string{"/bin/echo", "/proc/self/exe", "/bin/id", "/bin/echo"} {
 			_, _ = n.Exec(n.ctx, id, runtime.ExecSpec{Args: []string{command}})
 		}
 		result, err := n.Exec(n.ctx, id, runtime.ExecSpec{Args: []string{"open", "w", "/dev/init", "/proc/1/exe", "/proc/self/exe"}})
@@ -338,7 +338,7 @@ func TestEscapeCVE202421626(t *testing.T) {
 		clean("the container", out)
 		wantText(t, "the container", out, "fd 1 ", "cwd /", "root /")
 	}
-	for fd := 3; fd < 10; fd++ {
+	for fd := 3; fd < 8; fd++ {
 		spec := n.spec(fmt.Sprint("cwd", fd), "fds", marker)
 		spec.Cwd = fmt.Sprint("/proc/self/fd/", fd)
 		if fd%2 == 0 { // the same through a link of the image
@@ -350,7 +350,7 @@ func TestEscapeCVE202421626(t *testing.T) {
 		}
 	}
 	n.start(n.spec("running", "ignore"))
-	for fd := 3; fd < 12; fd++ {
+	for fd := 3; fd < 9; fd++ {
 		cwd := fmt.Sprint("/proc/self/fd/", fd)
 		if result, err := n.Exec(n.ctx, "running", runtime.ExecSpec{Args: []string{"fds", marker}, Cwd: cwd}); err == nil {
 			clean("a command in "+cwd, string(result.Output))
@@ -361,7 +361,7 @@ func TestEscapeCVE202421626(t *testing.T) {
 	clean("a command", string(result.Output))
 	wantText(t, "a command", string(result.Output), "fd 1 pipe")
 	// Nor can a program be run from there.
-	for fd := 3; fd < 10; fd++ {
+	for fd := 3; fd < 8; fd++ {
 		_, ran := n.attempt(n.spec(fmt.Sprint("exe", fd), fmt.Sprintf("/proc/self/fd/%d/../../../../../../../../../bin/sh", fd), "-c", "echo escaped"))
 		if ran {
 			t.Errorf("descriptor %d led to a program", fd)

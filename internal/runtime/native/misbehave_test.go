@@ -69,11 +69,11 @@ func TestMisbehaveForkBomb(t *testing.T) {
 	n := newNode(t)
 	for _, mode := range []string{"", "host"} {
 		spec := n.spec("bomb"+mode, "bomb")
-		spec.PIDMode, spec.Resources.PIDs = mode, 200
+		spec.PIDMode, spec.Resources.PIDs = mode, 80
 		spec.Resources.CPUShares = 2 // it would win against everything else on the machine
 		n.start(spec)
 		n.await(spec.ID, "refused")
-		if use, err := n.Stats(n.ctx, spec.ID); err != nil || use.PIDs > 200 {
+		if use, err := n.Stats(n.ctx, spec.ID); err != nil || use.PIDs > 80 {
 			t.Errorf("mode %q: %d processes, %v", mode, use.PIDs, err)
 		}
 		n.responsive("neighbour" + mode)
@@ -143,7 +143,7 @@ func TestMisbehaveClosedStreams(t *testing.T) {
 func TestMisbehaveZombies(t *testing.T) {
 	n := newNode(t)
 	spec := n.spec("a", "zombies", "1000")
-	spec.Resources.PIDs = 100
+	spec.Resources.PIDs = 40
 	n.start(spec)
 	n.await("a", "refused")
 	n.responsive("b")
