@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
 	"github.com/sirupsen/logrus"
 	bolt "go.etcd.io/bbolt"
 
@@ -36,6 +40,27 @@ func boltError(err error) error {
 
 func damaged(err error) error {
 	return fmt.Errorf("open image store: %w; stop all tasks of this node and remove the image directory: images are fetched again", err)
+}
+
+// removeHalfMade removes the directories of layers that are not on record: a process
+// that was killed while it unpacked one may have left it under the very name that
+// the next layer takes.
+func (s *Local) removeHalfMade(layers snapshots.Snapshotter) error {
+	cleaner, ok := layers.(snapshots.Cleaner)
+	if !ok {
+		return nil
+	}
+	err := cleaner.Cleanup(s.base)
+	if !errdefs.IsNotFound(err) {
+		return err
+	}
+	// No layer was ever put on record.
+	dir := s.path("layers", "snapshots")
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
 }
 
 // libraryLog hands what containerd's libraries warn about to our log.

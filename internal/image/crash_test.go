@@ -335,3 +335,20 @@ func TestClosedStoreAnswersWithErrors(t *testing.T) {
 		t.Error("Prepare succeeded")
 	}
 }
+
+// TestLayerOfAKilledUnpackIsNoObstacle: the process was killed after it had put a
+// layer in its place and before that was recorded; the next layers get the same names.
+func TestLayerOfAKilledUnpackIsNoObstacle(t *testing.T) {
+	dir := t.TempDir()
+	if err := open(t, dir).Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"1", "2", "3", "4", "new-123"} {
+		if err := os.MkdirAll(filepath.Join(dir, "layers", "snapshots", name, "fs", "half"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reg := imagetest.NewRegistry(t)
+	ref := reg.Push("team/app", "v1", twoLayers(t, imagetest.Gzip, false))
+	pull(t, open(t, dir), ref, image.PullOptions{})
+}

@@ -216,6 +216,9 @@ func (s *Local) open() error {
 	if err != nil {
 		return fmt.Errorf("open image store: %w", err)
 	}
+	if err := s.removeHalfMade(layers); err != nil {
+		return fmt.Errorf("open image store: remove half-made layers: %w", err)
+	}
 	s.files, err = contentlocal.NewStore(s.path("content"))
 	if err != nil {
 		return fmt.Errorf("open image store: %w", err)
