@@ -25,7 +25,7 @@ const idBytes, secretBytes = 8, 32
 var idPattern = regexp.MustCompile(`^[0-9a-f]{16}$`)
 
 // ErrNoToken says that a text is not a token.
-var ErrNoToken = errors.New("it is not a registration token: `longshore token create` on the server's machine prints one, which begins with " + form + ".")
+var ErrNoToken = errors.New("it is not a registration token: one begins with " + form + ", and `longshore token create` on the server's machine prints one")
 
 // Token is a registration token taken apart.
 type Token struct {
