@@ -54,6 +54,9 @@ func openDB(dir string) (*db, error) {
 	case err != nil:
 		return nil, fmt.Errorf("open the agent's records: %w", err)
 	}
+	if prepared(b) { // no write: the disk may be full
+		return &db{bolt: b, committer: newCommitter(b)}, nil
+	}
 	err = b.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketTasks, bucketNode} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -66,6 +69,16 @@ func openDB(dir string) (*db, error) {
 		return nil, errors.Join(fmt.Errorf("prepare the agent's records %s: %w", path, err), b.Close())
 	}
 	return &db{bolt: b, committer: newCommitter(b)}, nil
+}
+
+func prepared(b *bbolt.DB) bool {
+	missing := errors.New("missing")
+	return b.View(func(tx *bbolt.Tx) error {
+		if tx.Bucket(bucketTasks) == nil || tx.Bucket(bucketNode) == nil {
+			return missing
+		}
+		return nil
+	}) == nil
 }
 
 func (d *db) close() error {

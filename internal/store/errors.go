@@ -2,6 +2,16 @@ package store
 
 import "errors"
 
+// noSpace is an error that says what the API's clients are told.
+type noSpace struct{}
+
+func (noSpace) Error() string { return "store: no space left" }
+
+// ClientMessage is the answer to a request that fails with the error.
+func (noSpace) ClientMessage() string {
+	return "The request was refused and has changed nothing: the server has no space left on its disk, or its store has reached its quota. It serves reads meanwhile. Free some space on the server and try again."
+}
+
 var (
 	// ErrNotFound: the key does not exist.
 	ErrNotFound = errors.New("store: not found")
@@ -14,7 +24,7 @@ var (
 	// ErrClosed: the store was closed (or not yet started).
 	ErrClosed = errors.New("store: closed")
 	// ErrNoSpace: the store's quota or its disk is full; it serves reads only.
-	ErrNoSpace = errors.New("store: no space left")
+	ErrNoSpace error = noSpace{}
 	// ErrUnavailable: the store did not answer in time; a write may or may not
 	// have been applied.
 	ErrUnavailable = errors.New("store: unavailable")

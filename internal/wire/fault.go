@@ -89,8 +89,11 @@ func (x *exchange) faultOf(err error) *fault {
 		return &fault{shape: code, code: code, message: malformed.Error(), status: http.StatusBadRequest}
 	}
 	var api smithy.APIError
+	var telling interface{ ClientMessage() string } // its own words for clients
 	switch {
 	case errors.As(err, &api):
+	case errors.As(err, &telling):
+		return &fault{shape: "ServiceUnavailable", code: "ServiceUnavailable", status: http.StatusServiceUnavailable, message: telling.ClientMessage()}
 	case x.gone(err):
 		// A client that has only closed its sending side still reads: silence would
 		// be a 200 to it.

@@ -287,10 +287,25 @@ func (c *container) watch() {
 	c.mu.Unlock()
 	if err != nil {
 		// Report it all the same: an exit nobody hears of would be worse.
-		logrus.WithError(err).Error("record the exit")
+		logrus.WithError(err).Error("record the exit; trying again")
+		go c.recordLater()
 	}
 	close(c.exited)
 	c.output.finish(outputGrace)
+}
+
+// recordLater writes an exit that the disk had no room for, as soon as it has.
+func (c *container) recordLater() {
+	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
+		select {
+		case <-time.After(wait):
+		case <-c.shim.end:
+			return
+		}
+		if c.restore() == nil {
+			return
+		}
+	}
 }
 
 // exitCode is the exit status or 128+signal, 255 when it is not known.

@@ -30,6 +30,11 @@ const (
 	// etcd reserves two log segments of 64 MB at its first start.
 	spaceFirstStart = 160 << 20
 	spaceLaterStart = 80 << 20
+	// spaceRunning is kept free while it runs: below it only reads are served. The
+	// next log segment and the database's growth fit in, and a start, after a crash.
+	spaceRunning = spaceLaterStart
+	// inodesRunning likewise: log segments and snapshots are files.
+	inodesRunning = 64
 )
 
 // dataDir is a data directory that this process has locked.
@@ -161,8 +166,12 @@ func checkSpace(path string, need uint64) error {
 		return fmt.Errorf("ask for the free space of %s: %w", path, err)
 	}
 	if free := st.Bavail * uint64(st.Bsize); free < need {
-		return fmt.Errorf("%w: the disk of %s has %d MB free, the store needs %d MB to start: free some, or give another data directory",
+		return fmt.Errorf("%w: the disk of %s has %d MB free, the store needs %d MB: free some, or give another data directory",
 			store.ErrNoSpace, path, free>>20, need>>20)
+	}
+	if st.Files > 0 && st.Ffree < inodesRunning { // some file systems do not count them
+		return fmt.Errorf("%w: the disk of %s has room for %d more files, the store needs %d: remove some, or give another data directory",
+			store.ErrNoSpace, path, st.Ffree, inodesRunning)
 	}
 	return nil
 }

@@ -88,6 +88,7 @@ func OpenEmbedded(ctx context.Context, opts Embedded) (*KV, error) {
 	}
 	kv := newKV(v3client.New(m.etcd.Server), "", limits{txnOps: embeddedTxnOps, requestBytes: embeddedRequestBytes})
 	kv.release = m.close
+	kv.room = func() error { return checkSpace(dir.path, spaceRunning) }
 	kv.maintenance = newMaintenance(m.etcd.Server, opts)
 	kv.running.Go(func() {
 		select {

@@ -32,7 +32,10 @@ type KV struct {
 	watchContext func(context.Context) context.Context
 
 	maintenance *maintenance // nil: not ours to do
-	written     atomic.Int64 // bytes committed since the start
+	// room refuses writes with ErrNoSpace while the disk is nearly full, so that etcd,
+	// which would not survive it, never meets a full one.
+	room    func() error
+	written atomic.Int64 // bytes committed since the start
 
 	life      context.Context // ends when the KV is closed or has failed
 	stop      context.CancelFunc
@@ -52,6 +55,7 @@ func newKV(client *clientv3.Client, prefix string, l limits) *KV {
 		watchContext: func(ctx context.Context) context.Context { return ctx },
 		life:         life,
 		stop:         stop,
+		room:         func() error { return nil },
 		release:      func() {},
 	}
 }
@@ -166,6 +170,11 @@ func (kv *KV) Commit(ctx context.Context, txns []store.Txn) ([]store.TxnResult, 
 			return nil, err
 		}
 		size += txn.Size()
+	}
+	if size > 0 {
+		if err := kv.room(); err != nil {
+			return nil, err
+		}
 	}
 	ctx, cancel := kv.bound(ctx)
 	defer cancel()

@@ -76,6 +76,9 @@ func (kv *KV) maintain() {
 	m := kv.maintenance
 	for kv.sleep(maintainEvery, m.wakeup) {
 		now := m.now()
+		if kv.room() != nil {
+			continue // to forget is to write, too
+		}
 		kv.compactHistory(now)
 		if m.full() { // perhaps since an earlier run
 			kv.repairIfDue(now)

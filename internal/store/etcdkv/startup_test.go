@@ -201,6 +201,38 @@ func TestFullDiskAtStart(t *testing.T) {
 	wantRefused(t, filepath.Join(dir, "data"), store.ErrNoSpace, "MB free", "160 MB")
 }
 
+// TestFullDiskIsWaitedFor: writes are refused with the reason, reads go on, and with
+// space again so do writes, without a new start.
+func TestFullDiskIsWaitedFor(t *testing.T) {
+	dir := smallDisk(t, "size=320m", 0)
+	kv := openEmbedded(t, etcdkv.Embedded{Dir: filepath.Join(dir, "data")})
+	put := func(key string) error {
+		_, err := kv.Commit(t.Context(), []store.Txn{{Ops: []store.Op{{Key: key, Value: []byte("v")}}}})
+		return err
+	}
+	for round := range 3 {
+		if err := put(fmt.Sprint("before/", round)); err != nil {
+			t.Fatal(err)
+		}
+		ballast := filepath.Join(dir, "ballast")
+		fill(t, ballast)
+		for range 20 {
+			if err := put("refused"); !errors.Is(err, store.ErrNoSpace) || !strings.Contains(err.Error(), "MB free") {
+				t.Fatalf("a write to a full disk: %v", err)
+			}
+		}
+		if entries, _, err := kv.Range(t.Context(), ""); err != nil || len(entries) != round+1 {
+			t.Fatalf("reading while the disk is full: %d entries, %v", len(entries), err)
+		}
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := kv.Err(); err != nil {
+		t.Fatalf("the store has stopped: %v", err)
+	}
+}
+
 // TestDiskFillsUp: the writers stop with a clear error in place of a stack
 // trace, and with space again everything acknowledged is there.
 func TestDiskFillsUp(t *testing.T) {
@@ -209,7 +241,7 @@ func TestDiskFillsUp(t *testing.T) {
 	var acked [crashWriters]int
 	t.Setenv(crashPadEnv, "65536")
 	run := crashRun(t, data, &acked, crashOptions{stopAfter: -1, ready: func() { fill(t, ballast) }})
-	if run.acks == 0 || !strings.Contains(run.stderr, "the disk of "+data+" is full") || strings.Contains(run.stderr, "goroutine") {
+	if run.acks == 0 || !strings.Contains(run.stderr, "the disk of "+data+" has ") || strings.Contains(run.stderr, "goroutine") {
 		t.Errorf("after %d acknowledged writes the process said %q", run.acks, run.stderr)
 	}
 	if err := os.Remove(ballast); err != nil {
