@@ -173,7 +173,7 @@ func (o *onslaught) again() {
 	}
 	o.killAll(pids...)
 	o.kills += len(pids)
-	o.struck["start: server, agent or both"] += len(pids)
+	o.struck["start-up: server, agent or both"] += len(pids)
 }
 
 // prepare starts what runs beside the target.
