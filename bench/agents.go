@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"longshore.dev/longshore/internal/acs"
+	"longshore.dev/longshore/internal/wire/wiretest"
 )
 
 // agentsVariable makes the program the simulated agents of another one: it holds
@@ -157,7 +158,7 @@ func runAgents(ctx context.Context, config string) error {
 		}
 	}
 	f := &simulated{config: c, transport: &http.Transport{MaxIdleConnsPerHost: agentCallers, MaxConnsPerHost: agentCallers}}
-	f.client = ecsClient(c.Endpoint, &http.Client{Transport: plainBodies{f.transport}, Timeout: time.Minute})
+	f.client = ecsClient(c.Endpoint, &http.Client{Transport: wiretest.PlainBodies{Transport: f.transport}, Timeout: time.Minute})
 	f.callers = make(chan struct{}, agentCallers)
 	done := make(chan struct{})
 	go f.report(ctx, done)

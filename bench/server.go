@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"longshore.dev/longshore/internal/wire/sigv4"
+	"longshore.dev/longshore/internal/wire/wiretest"
 )
 
 const (
@@ -59,7 +60,7 @@ func (b *bench) launch(name string, command ...string) (*server, error) {
 func (b *bench) launchAt(listen, name string, command ...string) (*server, error) {
 	s := &server{
 		endpoint: "http://" + listen, ended: make(chan struct{}),
-		client: &http.Client{Transport: plainBodies{&http.Transport{MaxIdleConnsPerHost: 64}}, Timeout: time.Minute},
+		client: &http.Client{Transport: wiretest.PlainBodies{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}, Timeout: time.Minute},
 	}
 	s.cmd = exec.Command(b.binary, append(command, "--data", filepath.Join(b.dir, name), "--listen", listen)...)
 	s.cmd.Env = append(os.Environ(), "LONGSHORE_ROOT_ACCESS_KEY_ID="+keyID, "LONGSHORE_ROOT_SECRET_ACCESS_KEY="+keySecret)
@@ -142,21 +143,6 @@ func (s *server) stop() error {
 		return fmt.Errorf("%s: %w: %s", s.cmd, s.endErr, s.output.text())
 	}
 	return nil
-}
-
-// plainBodies hides from the transport that the SDK's request bodies can write
-// themselves. The SDK closes a body as soon as the answer begins; when the server
-// is faster than the transport's goroutine, a closed body that writes itself fails
-// with EOF, and the transport drops the connection below the answer.
-type plainBodies struct{ *http.Transport }
-
-// RoundTrip implements http.RoundTripper.
-func (t plainBodies) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Body != nil {
-		r = r.Clone(r.Context())
-		r.Body = struct{ io.ReadCloser }{r.Body}
-	}
-	return t.Transport.RoundTrip(r)
 }
 
 func credentials() aws.CredentialsProvider {

@@ -195,7 +195,9 @@ func write(ctx context.Context, conn *websocket.Conn, kind string, message any) 
 	return nil
 }
 
-// send writes one frame within the write timeout.
+// send writes one frame within the write timeout. A frame that has begun when ctx
+// ends gets a moment more: to break off a frame breaks the connection, and the
+// other end would not learn why the session ended.
 func send(ctx context.Context, conn *websocket.Conn, kind string, message any) error {
 	raw, err := json.Marshal(message)
 	if err != nil {
@@ -205,7 +207,11 @@ func send(ctx context.Context, conn *websocket.Conn, kind string, message any) e
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", kind, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	writing, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
-	return conn.Write(ctx, websocket.MessageText, frame)
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(goodbyeLimit, cancel) })()
+	return conn.Write(writing, websocket.MessageText, frame)
 }

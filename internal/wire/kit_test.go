@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"longshore.dev/longshore/internal/wire/sigv4"
+	"longshore.dev/longshore/internal/wire/wiretest"
 )
 
 const (
@@ -98,7 +99,7 @@ func testCredentials() aws.CredentialsProvider {
 }
 
 func testHTTPClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}, Timeout: 30 * time.Second}
+	return &http.Client{Transport: wiretest.PlainBodies{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}, Timeout: 30 * time.Second}
 }
 
 // send signs and sends a request by hand, for what SDK clients do not do.

@@ -194,7 +194,7 @@ func crashEarly(t *testing.T, dir string, after time.Duration) {
 
 type crashOptions struct {
 	stopAfter int    // kill after so many acknowledgements; -1: let it end by itself
-	ready     func() // called when the store is open
+	acking    func() // called at the first acknowledgement
 }
 
 type crashResult struct {
@@ -223,9 +223,6 @@ func crashRun(t *testing.T, dir string, acked *[crashWriters]int, opts crashOpti
 	for lines.Scan() && lines.Text() != "ready" {
 		found.read(lines.Text())
 	}
-	if opts.ready != nil {
-		opts.ready()
-	}
 	acks := 0
 	if opts.stopAfter == 0 {
 		kill()
@@ -237,7 +234,11 @@ func crashRun(t *testing.T, dir string, acked *[crashWriters]int, opts crashOpti
 		}
 		// What was acknowledged after the state was reported is checked next time.
 		found.later = append(found.later, [2]int{w, seq})
-		if acks++; acks == opts.stopAfter {
+		acks++
+		if acks == 1 && opts.acking != nil {
+			opts.acking()
+		}
+		if acks == opts.stopAfter {
 			kill()
 		}
 	}

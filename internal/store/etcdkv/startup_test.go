@@ -240,7 +240,7 @@ func TestDiskFillsUp(t *testing.T) {
 	data, ballast := filepath.Join(dir, "data"), filepath.Join(dir, "ballast")
 	var acked [crashWriters]int
 	t.Setenv(crashPadEnv, "65536")
-	run := crashRun(t, data, &acked, crashOptions{stopAfter: -1, ready: func() { fill(t, ballast) }})
+	run := crashRun(t, data, &acked, crashOptions{stopAfter: -1, acking: func() { fill(t, ballast) }})
 	if run.acks == 0 || !strings.Contains(run.stderr, "the disk of "+data+" has ") || strings.Contains(run.stderr, "goroutine") {
 		t.Errorf("after %d acknowledged writes the process said %q", run.acks, run.stderr)
 	}
