@@ -67,6 +67,7 @@ func newHost(t testing.TB) {
 	t.Helper()
 	needRoot(t)
 	must(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	inheritedMounts()
 	h, err := routeHandle()
 	must(t, err)
 	defer h.Close()

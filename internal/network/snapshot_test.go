@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/nftables"
@@ -43,10 +44,11 @@ func snapshot(t testing.TB) []string {
 		}
 	}
 	out = append(out, nftSnapshot(t)...)
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	must(t, err)
-	for _, m := range strings.Split(strings.TrimSpace(string(mounts)), "\n") {
-		add("mount %s", strings.Fields(m)[4])
+	inherited := inheritedMounts()
+	for id, path := range mountsByID() {
+		if inherited[id] == "" {
+			add("mount %s", path)
+		}
 	}
 	for _, proto := range []string{"tcp", "udp"} {
 		text, err := os.ReadFile("/proc/self/net/" + proto)
@@ -59,6 +61,23 @@ func snapshot(t testing.TB) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// inheritedMounts are those of the namespace that the tests' own one was copied
+// from. They go away by themselves when another process removes their directories.
+var inheritedMounts = sync.OnceValue(mountsByID)
+
+func mountsByID() map[string]string {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		panic(err)
+	}
+	mounts := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		mounts[fields[0]] = fields[4]
+	}
+	return mounts
 }
 
 func nftSnapshot(t testing.TB) []string {
