@@ -150,11 +150,12 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 	s.throttler = wire.NewTokenBuckets(wire.DefaultRate(), agentRates())
 	s.registry = wire.NewRegistry(wire.Chain{
 		Credentials: s.iam, Constraints: constraint.New().Check,
-		Authorizer: &iam.Authorizer{Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}},
+		Authorizer: s.iam.Noting(&iam.Authorizer{Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}}),
 		Throttler:  s.throttler,
 		Auditor:    s.auditor,
 		Now:        time.Now, NewID: uuid.NewString, Log: s.log,
 	})
+	s.iam.Register(s.registry)
 	sts.New().Register(s.registry)
 	s.ecs.Register(s.registry)
 	s.logs.Register(s.registry)
@@ -273,6 +274,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		return nil
 	})
+	group.Go(func() error { return s.iam.Run(ctx, s.log) })
 	group.Go(func() error { return s.ecs.Run(ctx) })
 	group.Go(func() error { return s.logs.Run(ctx) })
 	group.Go(func() error {

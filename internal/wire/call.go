@@ -11,10 +11,12 @@ import (
 // PrincipalKind tells what kind of party makes a call.
 type PrincipalKind string
 
-// The kinds of principal. Users and roles come with the IAM room.
+// The kinds of principal.
 const (
 	// PrincipalRoot is an account's root user.
 	PrincipalRoot PrincipalKind = "root"
+	// PrincipalUser is a user of IAM: its UserID is what its policies are found by.
+	PrincipalUser PrincipalKind = "user"
 	// PrincipalNode is the agent of one node: it may act for its own container
 	// instances and their tasks only.
 	PrincipalNode PrincipalKind = "node"

@@ -13,15 +13,30 @@ import (
 // accessKey is stored under the access key id, outside of any account: a caller
 // is found by its key alone.
 type accessKey struct {
-	Kind      wire.PrincipalKind `json:"kind"`
-	Account   string             `json:"account"`
-	NodeID    string             `json:"nodeId,omitempty"`
-	Sealed    []byte             `json:"sealed"`
-	CreatedAt time.Time          `json:"createdAt"`
+	Kind    wire.PrincipalKind `json:"kind"`
+	Account string             `json:"account"`
+	NodeID  string             `json:"nodeId,omitempty"`
+	// UserID of the user whose key it is.
+	UserID string `json:"userId,omitempty"`
+	// Inactive keys do not sign. UpdateAccessKey writes it.
+	Inactive  bool      `json:"inactive,omitempty"`
+	Sealed    []byte    `json:"sealed"`
+	CreatedAt time.Time `json:"createdAt"`
 	// JoinToken is the id of the registration token that a node joined with, and
 	// Attempt the hash of its attempt's secret. Join writes them.
 	JoinToken string `json:"joinToken,omitempty"`
 	Attempt   string `json:"attempt,omitempty"`
+}
+
+// owner is by whom a key is found: a user's ID, or the account of a root user.
+func (k *accessKey) owner() string {
+	switch k.Kind {
+	case wire.PrincipalUser:
+		return k.UserID
+	case wire.PrincipalRoot:
+		return k.Account
+	}
+	return ""
 }
 
 // sealContext binds a sealed secret to its key id.
@@ -29,7 +44,12 @@ func sealContext(id string) string { return "iam/accesskey/" + id }
 
 // Credential implements wire.CredentialSource.
 func (s *Service) Credential(_ context.Context, id string) (wire.Credential, error) {
-	record, ok := s.keys.Get(s.deps.DB.Snapshot(), store.Scope{}, id)
+	r := s.snapshot()
+	record, ok := s.keys.Get(r, store.Scope{}, id)
+	if !ok || record.Inactive {
+		return wire.Credential{}, wire.ErrNoCredential
+	}
+	p, ok := s.principal(r, record)
 	if !ok {
 		return wire.Credential{}, wire.ErrNoCredential
 	}
@@ -37,23 +57,30 @@ func (s *Service) Credential(_ context.Context, id string) (wire.Credential, err
 	if err != nil {
 		return wire.Credential{}, fmt.Errorf("open the secret of access key %s: %w", id, err)
 	}
-	return wire.Credential{SecretAccessKey: string(secret), Principal: principal(record)}, nil
+	return wire.Credential{SecretAccessKey: string(secret), Principal: p}, nil
 }
 
-func principal(k *accessKey) wire.Principal {
+// principal is who a key stands for; false when its user is gone.
+func (s *Service) principal(r store.Reader, k *accessKey) (wire.Principal, bool) {
 	p := wire.Principal{Kind: k.Kind, AccountID: k.Account, NodeID: k.NodeID}
 	switch k.Kind {
 	case wire.PrincipalNode:
 		p.ARN = "arn:aws:sts::" + k.Account + ":assumed-role/longshore-node/" + k.NodeID
 		p.UserID = "AROALONGSHORENODE:" + k.NodeID
+	case wire.PrincipalUser:
+		u := s.users.find(r, accountScope(k.Account), k.UserID)
+		if u == nil {
+			return p, false
+		}
+		p.ARN, p.UserID = s.users.arn(k.Account, u), u.ID
 	default:
 		p.ARN = "arn:aws:iam::" + k.Account + ":root"
 		p.UserID = k.Account
 	}
-	return p
+	return p, true
 }
 
-// EnsureRoot makes sure that the account's root user has an access key and
+// EnsureRoot makes sure that the account's root user has an active access key and
 // returns it. A given key replaces the stored one; otherwise the stored one is
 // kept, or a new one is drawn.
 func (s *Service) EnsureRoot(ctx context.Context, account string, given AccessKey) (AccessKey, error) {
@@ -87,7 +114,7 @@ func (s *Service) ensure(ctx context.Context, want accessKey, given AccessKey) (
 		found = ""
 		var oldest time.Time
 		for id, k := range s.keys.List(tx, store.Scope{}) {
-			if k.Kind != want.Kind || k.Account != want.Account || k.NodeID != want.NodeID {
+			if k.Inactive || k.Kind != want.Kind || k.Account != want.Account || k.NodeID != want.NodeID {
 				continue
 			}
 			if given.ID != "" && id != given.ID {

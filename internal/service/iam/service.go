@@ -6,6 +6,7 @@ import (
 	"encoding/base32"
 	"encoding/base64"
 	"fmt"
+	"sync"
 	"time"
 
 	"longshore.dev/longshore/internal/store"
@@ -24,11 +25,36 @@ type Nodes interface {
 	NodeMay(ctx context.Context, req *wire.AuthorizationRequest) error
 }
 
-// Deps is what the room needs. All fields are required.
+// Deps is what the room needs. DB, Sealer and Now are required.
 type Deps struct {
 	DB     *store.DB
 	Sealer Sealer
 	Now    func() time.Time
+	// Limits are AWS's where they are zero.
+	Limits Limits
+}
+
+// Limits are quotas: of an account unless the name says otherwise. Two calls at once
+// may exceed those of an account by one.
+type Limits struct {
+	Users, Groups, Roles, InstanceProfiles, Policies             int
+	GroupsPerUser, AccessKeysPerUser, AttachedPolicies, Versions int
+}
+
+// withDefaults fills in AWS's values.
+func (l Limits) withDefaults() Limits {
+	for _, d := range []struct {
+		limit *int
+		value int
+	}{
+		{&l.Users, 5000}, {&l.Groups, 300}, {&l.Roles, 1000}, {&l.InstanceProfiles, 1000}, {&l.Policies, 1500},
+		{&l.GroupsPerUser, 10}, {&l.AccessKeysPerUser, 2}, {&l.AttachedPolicies, 10}, {&l.Versions, 5},
+	} {
+		if *d.limit == 0 {
+			*d.limit = d.value
+		}
+	}
+	return l
 }
 
 // Service is the IAM room.
@@ -38,6 +64,14 @@ type Service struct {
 	// keysByAttempt: accessKey.Attempt.
 	keysByAttempt *store.Index[accessKey]
 	joinTokens    *store.Table[joinToken]
+	// keysByOwner: accessKey.owner.
+	keysByOwner *store.Index[accessKey]
+	keyUses     *store.Table[keyUse]
+	uses        uses
+	tables
+	limits Limits
+	// aws returns the policies that AWS manages, by ARN.
+	aws func() map[string]*policy
 }
 
 // New builds the room and declares its tables on deps.DB, which must not have
@@ -46,7 +80,13 @@ func New(deps Deps) *Service {
 	s := &Service{
 		deps: deps, keys: store.NewTable[accessKey](deps.DB, "iam.accesskeys"),
 		joinTokens: store.NewTable[joinToken](deps.DB, "iam.jointokens"),
+		keyUses:    store.NewTable[keyUse](deps.DB, "iam.keyuses"),
+		uses:       uses{byKey: map[string]keyUse{}},
+		tables:     declareTables(deps.DB),
+		limits:     deps.Limits.withDefaults(),
+		aws:        sync.OnceValue(loadManaged),
 	}
+	s.keysByOwner = store.NewIndex(s.keys, "owner", func(_ store.Scope, _ string, k *accessKey) []string { return some(k.owner()) })
 	s.keysByAttempt = store.NewIndex(s.keys, "attempt", func(_ store.Scope, _ string, k *accessKey) []string {
 		if k.Attempt == "" {
 			return nil
@@ -77,3 +117,15 @@ func newAccessKey() (AccessKey, error) {
 		Secret: base64.StdEncoding.EncodeToString(secret[:]),
 	}, nil
 }
+
+// newID draws an ID in AWS's form: a prefix that tells the kind, and 17 characters.
+func newID(prefix string) (string, error) {
+	var b [11]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("draw an id: %w", err)
+	}
+	return prefix + base32.StdEncoding.EncodeToString(b[:])[:17], nil
+}
+
+// now is the time as IAM shows it, in whole seconds.
+func (s *Service) now() time.Time { return s.deps.Now().UTC().Truncate(time.Second) }
