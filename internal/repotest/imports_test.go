@@ -139,7 +139,7 @@ func purity(r *repo) (broken []string) {
 }
 
 func isPure(path string) bool {
-	for _, pure := range []string{"internal/placement/", "internal/rollout/"} {
+	for _, pure := range []string{"internal/placement/", "internal/policy/", "internal/rollout/"} {
 		if strings.HasPrefix(path, pure) {
 			return true
 		}
