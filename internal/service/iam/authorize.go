@@ -40,11 +40,12 @@ func (a *Authorizer) Authorize(ctx context.Context, req *wire.AuthorizationReque
 	}
 }
 
-// ownAccount tells whether every ARN that names an account names this one.
+// ownAccount tells whether every ARN that names an account names this one, or is a
+// policy that AWS manages, which every account sees.
 func ownAccount(account string, resources []string) bool {
 	for _, arn := range resources {
 		parts := strings.SplitN(arn, ":", 6)
-		if len(parts) == 6 && parts[4] != "" && parts[4] != "*" && parts[4] != account {
+		if len(parts) == 6 && parts[4] != "" && parts[4] != "*" && parts[4] != account && !strings.HasPrefix(arn, awsPolicyPrefix) {
 			return false
 		}
 	}

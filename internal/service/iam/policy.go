@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"longshore.dev/longshore/internal/store"
+	"longshore.dev/longshore/internal/wire"
 )
 
 func checkManaged(document string) error {
@@ -93,10 +94,19 @@ func (s *Service) policy(r store.Reader, sc store.Scope, arn *string) (*policy, 
 	return p, nil
 }
 
+// ownPolicy refuses to change what AWS manages, whoever asks.
+func ownPolicy(ctx context.Context, arn *string) error {
+	if c := wire.CallFrom(ctx); strings.HasPrefix(deref(arn), awsPolicyPrefix) {
+		return wire.Errorf("AccessDeniedException", "User: %s is not authorized to perform: iam:%s on resource: policy %s because AWS manages it",
+			c.Principal.ARN, c.Operation, *arn)
+	}
+	return nil
+}
+
 // editPolicy changes a policy of the account's own.
 func (s *Service) editPolicy(ctx context.Context, arn *string, fn func(tx *store.Tx, sc store.Scope, p *policy) error) error {
-	if strings.HasPrefix(deref(arn), awsPolicyPrefix) {
-		return errInput("Policy %s is managed by AWS and cannot be changed.", *arn)
+	if err := ownPolicy(ctx, arn); err != nil {
+		return err
 	}
 	return s.update(ctx, func(tx *store.Tx, sc store.Scope) error {
 		p, err := s.policy(tx, sc, arn)
@@ -176,8 +186,8 @@ func (s *Service) ListPolicies(ctx context.Context, in *api.ListPoliciesInput) (
 
 // DeletePolicy deletes a policy that nothing refers to and that has one version.
 func (s *Service) DeletePolicy(ctx context.Context, in *api.DeletePolicyInput) (*api.DeletePolicyOutput, error) {
-	if strings.HasPrefix(deref(in.PolicyArn), awsPolicyPrefix) {
-		return nil, errInput("Policy %s is managed by AWS and cannot be deleted.", *in.PolicyArn)
+	if err := ownPolicy(ctx, in.PolicyArn); err != nil {
+		return nil, err
 	}
 	return nil, s.update(ctx, func(tx *store.Tx, sc store.Scope) error {
 		p, err := s.policy(tx, sc, in.PolicyArn)

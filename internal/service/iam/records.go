@@ -71,15 +71,21 @@ type tables struct {
 	policies       *store.Table[policy]
 	profiles       *store.Table[profile]
 	profilesByRole *store.Index[profile]
+	accounts       *store.Table[accountRecord]
+	aliases        *store.Table[alias]
+	deletions      *store.Table[deletion]
 }
 
 func declareTables(db *store.DB) tables {
 	t := tables{
-		users:    newBook(db, "user", "User", "AIDA", "iam.users"),
-		groups:   newBook(db, "group", "Group", "AGPA", "iam.groups"),
-		roles:    newBook(db, "role", "Role", "AROA", "iam.roles"),
-		policies: store.NewTable[policy](db, "iam.policies"),
-		profiles: store.NewTable[profile](db, "iam.instanceprofiles"),
+		users:     newBook(db, "user", "User", "AIDA", "iam.users"),
+		groups:    newBook(db, "group", "Group", "AGPA", "iam.groups"),
+		roles:     newBook(db, "role", "Role", "AROA", "iam.roles"),
+		policies:  store.NewTable[policy](db, "iam.policies"),
+		profiles:  store.NewTable[profile](db, "iam.instanceprofiles"),
+		accounts:  store.NewTable[accountRecord](db, "iam.accounts"),
+		aliases:   store.NewTable[alias](db, "iam.aliases"),
+		deletions: store.NewTable[deletion](db, "iam.roledeletions"),
 	}
 	t.profilesByRole = store.NewIndex(t.profiles, "role", func(_ store.Scope, _ string, p *profile) []string { return some(p.Role) })
 	return t

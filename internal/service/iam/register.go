@@ -39,6 +39,9 @@ func (s *Service) Register(r *wire.Registry) {
 	s.registerGroups(w)
 	s.registerRoles(w)
 	s.registerPolicies(w)
+	s.registerProfiles(w)
+	s.registerLinkedRoles(w)
+	s.registerAccount(w)
 }
 
 func (s *Service) registerUsers(w *wire.Service) {
@@ -128,4 +131,5 @@ func (s *Service) registerPolicies(w *wire.Service) {
 	handle(w, wire.Operation[api.TagPolicyInput]{Name: "TagPolicy"}, s.TagPolicy, policy)
 	handle(w, wire.Operation[api.UntagPolicyInput]{Name: "UntagPolicy"}, s.UntagPolicy, policy)
 	handle(w, wire.Operation[api.ListPolicyTagsInput]{Name: "ListPolicyTags", ReadOnly: true}, s.ListPolicyTags, policy)
+	handle(w, wire.Operation[api.ListEntitiesForPolicyInput]{Name: "ListEntitiesForPolicy", ReadOnly: true}, s.ListEntitiesForPolicy, policy)
 }

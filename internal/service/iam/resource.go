@@ -64,7 +64,7 @@ func (n noun) resource(ctx context.Context, in any) string {
 	if prefix, ok := member(in, "PathPrefix"); ok && !isNamed {
 		return arnOf(account, n.kind, orRoot(prefix), "")
 	}
-	if path, ok := member(in, "Path"); ok && isNamed {
+	if path, made := member(in, "Path"); made && isNamed {
 		return arnOf(account, n.kind, orRoot(path), name)
 	}
 	if k, ok := n.find(ctx, name); ok {
@@ -160,6 +160,18 @@ func (s *Service) onPolicy() noun {
 			return known{}, false
 		}
 		return known{arn: arn, tags: p.Tags}, true
+	}}
+}
+
+// onProfile is an instance profile as a resource.
+func (s *Service) onProfile() noun {
+	return noun{kind: "instance-profile", name: "InstanceProfileName", find: func(ctx context.Context, name string) (known, bool) {
+		sc := scopeOf(ctx)
+		p, err := s.profile(s.snapshot(), sc, &name)
+		if err != nil {
+			return known{}, false
+		}
+		return known{arn: p.arn(sc.Account), tags: p.Tags}, true
 	}}
 }
 
