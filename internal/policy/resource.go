@@ -122,9 +122,9 @@ func hasAnyPrefix(s string, prefixes []string) bool {
 // arnPattern is a value of an Arn operator: six parts that are matched one by one.
 type arnPattern struct {
 	all bool
-	// whole tells that the first pattern is for all of the ARN.
-	whole bool
-	parts [6]pattern
+	// whole is set instead of parts where a variable stands for a whole ARN.
+	whole *pattern
+	parts []pattern
 }
 
 func compileARN(text string, s syntax, keys func(string)) (arnPattern, error) {
@@ -136,34 +136,38 @@ func compileARN(text string, s syntax, keys func(string)) (arnPattern, error) {
 		segments = append(segments, "*")
 	}
 	var a arnPattern
-	if len(segments) < 6 {
-		// What has not six parts is compared as it is: it may be a variable for a whole ARN.
-		segments, a.whole, s.wildcards = []string{text}, true, false
-	}
-	for i, segment := range segments {
+	for _, segment := range segments {
 		compiled, err := compile(segment, s, keys)
 		if err != nil {
 			return a, err
 		}
-		a.parts[i] = compiled
+		a.parts = append(a.parts, compiled)
+	}
+	if len(a.parts) == 1 && a.parts[0].shape == varShape {
+		a.whole = &a.parts[0]
 	}
 	return a, nil
 }
 
-// match tells whether an ARN matches part by part.
+// match tells whether an ARN matches part by part; what is no ARN never does.
 func (a *arnPattern) match(arn string, c *Context) bool {
-	if a.all {
-		return strings.HasPrefix(arn, "arn:")
+	if strings.Count(arn, ":") < 5 {
+		return false
 	}
-	if a.whole {
-		return a.parts[0].match(arn, c)
+	switch {
+	case a.all:
+		return true
+	case a.whole != nil:
+		return a.whole.match(arn, c)
+	case len(a.parts) != 6:
+		return false
 	}
 	for i := range a.parts {
-		part, rest, found := strings.Cut(arn, ":")
+		part, rest, _ := strings.Cut(arn, ":")
 		if i == 5 {
-			part, found = arn, true
+			part = arn
 		}
-		if !found || !a.parts[i].match(part, c) {
+		if !a.parts[i].match(part, c) {
 			return false
 		}
 		arn = rest
