@@ -14,7 +14,7 @@ import (
 )
 
 // policyBy returns a managed policy, AWS's or the account's own.
-func (s *Service) policyBy(r store.Reader, sc store.Scope, arn string) (*policy, bool) {
+func (s *Service) policyBy(r store.Reader, sc store.Scope, arn string) (*managedPolicy, bool) {
 	if strings.HasPrefix(arn, awsPolicyPrefix) {
 		p, ok := s.aws()[arn]
 		return p, ok

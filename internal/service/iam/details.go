@@ -129,7 +129,7 @@ func (s *Service) roleDetail(r store.Reader, sc store.Scope, i *identity) detail
 // policyDetail is nil for a policy of AWS's that nothing refers to.
 func (s *Service) policyDetail(r store.Reader, sc store.Scope, p policyAt) detail {
 	attached, bounded := s.counts(r, sc, p.arn)
-	if attached+bounded == 0 && p.policy.arn(sc.Account) != p.arn {
+	if attached+bounded == 0 && p.managedPolicy.arn(sc.Account) != p.arn {
 		return nil
 	}
 	return func(out *api.GetAccountAuthorizationDetailsOutput) {

@@ -1,19 +1,11 @@
 package iam
 
 import (
-	"bytes"
-	"encoding/json"
 	"net/url"
 	"strings"
 	"unicode"
-)
 
-// policyKind tells what a policy document may hold.
-type policyKind string
-
-const (
-	identityPolicy policyKind = "identity"
-	trustPolicy    policyKind = "trust"
+	"longshore.dev/longshore/internal/policy"
 )
 
 // Sizes of policies in characters, white space not counted.
@@ -25,17 +17,10 @@ const (
 	maxTrust       = 2048
 )
 
-// checkPolicy refuses a document that is not a policy of the kind.
-func checkPolicy(_ policyKind, text string) error {
-	var document struct {
-		Statement json.RawMessage
-	}
-	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
-	if err := decoder.Decode(&document); err != nil || decoder.More() {
-		return errDocument("This policy contains invalid Json")
-	}
-	if len(document.Statement) == 0 {
-		return errDocument("Syntax errors in policy.")
+// checkPolicy refuses a text that is not a policy of the kind.
+func checkPolicy(kind policy.Kind, text string) error {
+	if _, err := policy.Parse([]byte(text), kind); err != nil {
+		return errDocument("%s", err.Error())
 	}
 	return nil
 }

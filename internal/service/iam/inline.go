@@ -5,13 +5,14 @@ import (
 
 	api "github.com/aws/aws-sdk-go-v2/service/iam"
 
+	"longshore.dev/longshore/internal/policy"
 	"longshore.dev/longshore/internal/store"
 )
 
 // putInline embeds a policy, in place of one of the same name. size bounds all of
 // the identity's together.
 func (s *Service) putInline(ctx context.Context, b *book, size int, name, policyName, document *string) error {
-	if err := checkPolicy(identityPolicy, deref(document)); err != nil {
+	if err := checkPolicy(policy.Identity, deref(document)); err != nil {
 		return err
 	}
 	return s.update(ctx, func(tx *store.Tx, sc store.Scope) error {

@@ -20,7 +20,7 @@ var awsPoliciesFrom = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // loadManaged reads the policies that AWS manages, by ARN. Their documents are our
 // own, for the actions of the services that we have.
-func loadManaged() map[string]*policy {
+func loadManaged() map[string]*managedPolicy {
 	var list []struct {
 		Name, Path, Description string
 		Document                json.RawMessage
@@ -28,12 +28,12 @@ func loadManaged() map[string]*policy {
 	if err := json.Unmarshal(managedText, &list); err != nil {
 		panic(fmt.Sprintf("iam: managed.json: %v", err))
 	}
-	byARN := make(map[string]*policy, len(list))
+	byARN := make(map[string]*managedPolicy, len(list))
 	for _, m := range list {
 		if m.Path == "" {
 			m.Path = "/"
 		}
-		p := &policy{
+		p := &managedPolicy{
 			Name: m.Name, Path: m.Path, Description: m.Description, CreatedAt: awsPoliciesFrom, UpdatedAt: awsPoliciesFrom,
 			Versions: []version{{Number: 1, Document: string(m.Document), CreatedAt: awsPoliciesFrom}}, Default: 1, Last: 1,
 		}

@@ -9,12 +9,13 @@ import (
 	api "github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"longshore.dev/longshore/internal/policy"
 	"longshore.dev/longshore/internal/store"
 	"longshore.dev/longshore/internal/wire"
 )
 
 func checkManaged(document string) error {
-	if err := checkPolicy(identityPolicy, document); err != nil {
+	if err := checkPolicy(policy.Identity, document); err != nil {
 		return err
 	}
 	if sizeOf(document) > maxManaged {
@@ -33,7 +34,7 @@ func (s *Service) CreatePolicy(ctx context.Context, in *api.CreatePolicyInput) (
 		return nil, err
 	}
 	now := s.now()
-	p := &policy{
+	p := &managedPolicy{
 		Name: deref(in.PolicyName), Path: or(in.Path, "/"), ID: id, Description: deref(in.Description), CreatedAt: now, UpdatedAt: now,
 		Versions: []version{{Number: 1, Document: *in.PolicyDocument, CreatedAt: now}}, Default: 1, Last: 1,
 	}
@@ -59,7 +60,7 @@ func (s *Service) CreatePolicy(ctx context.Context, in *api.CreatePolicyInput) (
 }
 
 // policyShape is a policy as lists show it, without description and tags.
-func (s *Service) policyShape(r store.Reader, sc store.Scope, arn string, p *policy) types.Policy {
+func (s *Service) policyShape(r store.Reader, sc store.Scope, arn string, p *managedPolicy) types.Policy {
 	attached, bounded := s.counts(r, sc, arn)
 	return types.Policy{
 		PolicyName: &p.Name, PolicyId: &p.ID, Arn: &arn, Path: &p.Path, DefaultVersionId: versionID(p.Default), IsAttachable: true,
@@ -67,7 +68,7 @@ func (s *Service) policyShape(r store.Reader, sc store.Scope, arn string, p *pol
 	}
 }
 
-func (s *Service) fullPolicy(r store.Reader, sc store.Scope, arn string, p *policy) *types.Policy {
+func (s *Service) fullPolicy(r store.Reader, sc store.Scope, arn string, p *managedPolicy) *types.Policy {
 	shape := s.policyShape(r, sc, arn, p)
 	shape.Tags = someTags(p.Tags)
 	if p.Description != "" {
@@ -86,7 +87,7 @@ func (s *Service) counts(r store.Reader, sc store.Scope, arn string) (attached, 
 }
 
 // policy returns a managed policy, or NoSuchEntity.
-func (s *Service) policy(r store.Reader, sc store.Scope, arn *string) (*policy, error) {
+func (s *Service) policy(r store.Reader, sc store.Scope, arn *string) (*managedPolicy, error) {
 	p, ok := s.policyBy(r, sc, deref(arn))
 	if !ok {
 		return nil, errNone("Policy %s was not found.", deref(arn))
@@ -104,7 +105,7 @@ func ownPolicy(ctx context.Context, arn *string) error {
 }
 
 // editPolicy changes a policy of the account's own.
-func (s *Service) editPolicy(ctx context.Context, arn *string, fn func(tx *store.Tx, sc store.Scope, p *policy) error) error {
+func (s *Service) editPolicy(ctx context.Context, arn *string, fn func(tx *store.Tx, sc store.Scope, p *managedPolicy) error) error {
 	if err := ownPolicy(ctx, arn); err != nil {
 		return err
 	}
@@ -156,7 +157,7 @@ func (s *Service) allPolicies(r store.Reader, sc store.Scope, scope types.Policy
 // policyAt is a managed policy and its ARN.
 type policyAt struct {
 	arn string
-	*policy
+	*managedPolicy
 }
 
 // ListPolicies lists managed policies: AWS's first, each by name.
@@ -180,7 +181,7 @@ func (s *Service) ListPolicies(ctx context.Context, in *api.ListPoliciesInput) (
 			}
 		}
 	}, in.Marker, in.MaxItems)
-	policies := each(p.Items, func(p policyAt) types.Policy { return s.policyShape(r, sc, p.arn, p.policy) })
+	policies := each(p.Items, func(p policyAt) types.Policy { return s.policyShape(r, sc, p.arn, p.managedPolicy) })
 	return &api.ListPoliciesOutput{Policies: policies, Marker: p.Marker, IsTruncated: p.Truncated}, err
 }
 
@@ -207,7 +208,7 @@ func (s *Service) DeletePolicy(ctx context.Context, in *api.DeletePolicyInput) (
 
 // TagPolicy adds tags.
 func (s *Service) TagPolicy(ctx context.Context, in *api.TagPolicyInput) (*api.TagPolicyOutput, error) {
-	return nil, s.editPolicy(ctx, in.PolicyArn, func(_ *store.Tx, _ store.Scope, p *policy) (err error) {
+	return nil, s.editPolicy(ctx, in.PolicyArn, func(_ *store.Tx, _ store.Scope, p *managedPolicy) (err error) {
 		p.Tags, err = setTags(p.Tags, in.Tags)
 		return err
 	})
@@ -215,7 +216,7 @@ func (s *Service) TagPolicy(ctx context.Context, in *api.TagPolicyInput) (*api.T
 
 // UntagPolicy removes tags.
 func (s *Service) UntagPolicy(ctx context.Context, in *api.UntagPolicyInput) (*api.UntagPolicyOutput, error) {
-	return nil, s.editPolicy(ctx, in.PolicyArn, func(_ *store.Tx, _ store.Scope, p *policy) error {
+	return nil, s.editPolicy(ctx, in.PolicyArn, func(_ *store.Tx, _ store.Scope, p *managedPolicy) error {
 		for _, k := range in.TagKeys {
 			dropTag(p.Tags, k)
 		}

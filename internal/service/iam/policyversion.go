@@ -14,7 +14,7 @@ import (
 )
 
 // versionBy returns a version by its id ("v2"), or NoSuchEntity.
-func (p *policy) versionBy(arn, id *string) (*version, error) {
+func (p *managedPolicy) versionBy(arn, id *string) (*version, error) {
 	number, err := strconv.Atoi(strings.TrimPrefix(deref(id), "v"))
 	if v := p.version(number); v != nil && err == nil && *versionID(number) == deref(id) {
 		return v, nil
@@ -23,7 +23,7 @@ func (p *policy) versionBy(arn, id *string) (*version, error) {
 }
 
 // versionShape is a version as lists show it, without its document.
-func (p *policy) versionShape(v *version) types.PolicyVersion {
+func (p *managedPolicy) versionShape(v *version) types.PolicyVersion {
 	return types.PolicyVersion{VersionId: versionID(v.Number), IsDefaultVersion: v.Number == p.Default, CreateDate: &v.CreatedAt}
 }
 
@@ -33,7 +33,7 @@ func (s *Service) CreatePolicyVersion(ctx context.Context, in *api.CreatePolicyV
 		return nil, err
 	}
 	now, out := s.now(), &api.CreatePolicyVersionOutput{}
-	return out, s.editPolicy(ctx, in.PolicyArn, func(_ *store.Tx, _ store.Scope, p *policy) error {
+	return out, s.editPolicy(ctx, in.PolicyArn, func(_ *store.Tx, _ store.Scope, p *managedPolicy) error {
 		if len(p.Versions) >= s.limits.Versions {
 			return errLimit("A managed policy can have up to %d versions. Before you create a new version, you must delete an existing version.", s.limits.Versions)
 		}
@@ -85,7 +85,7 @@ func (s *Service) ListPolicyVersions(ctx context.Context, in *api.ListPolicyVers
 // SetDefaultPolicyVersion makes a version the one that holds.
 func (s *Service) SetDefaultPolicyVersion(ctx context.Context, in *api.SetDefaultPolicyVersionInput) (*api.SetDefaultPolicyVersionOutput, error) {
 	now := s.now()
-	return nil, s.editPolicy(ctx, in.PolicyArn, func(_ *store.Tx, _ store.Scope, p *policy) error {
+	return nil, s.editPolicy(ctx, in.PolicyArn, func(_ *store.Tx, _ store.Scope, p *managedPolicy) error {
 		v, err := p.versionBy(in.PolicyArn, in.VersionId)
 		if err != nil {
 			return err
@@ -97,7 +97,7 @@ func (s *Service) SetDefaultPolicyVersion(ctx context.Context, in *api.SetDefaul
 
 // DeletePolicyVersion deletes a version that is not the default.
 func (s *Service) DeletePolicyVersion(ctx context.Context, in *api.DeletePolicyVersionInput) (*api.DeletePolicyVersionOutput, error) {
-	return nil, s.editPolicy(ctx, in.PolicyArn, func(_ *store.Tx, _ store.Scope, p *policy) error {
+	return nil, s.editPolicy(ctx, in.PolicyArn, func(_ *store.Tx, _ store.Scope, p *managedPolicy) error {
 		v, err := p.versionBy(in.PolicyArn, in.VersionId)
 		if err != nil {
 			return err

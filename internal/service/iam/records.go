@@ -31,8 +31,8 @@ type identity struct {
 	MaxSessionSeconds int32  `json:"maxSessionSeconds,omitempty"`
 }
 
-// policy is a stored customer managed policy; its id is its name in lower case.
-type policy struct {
+// managedPolicy is a stored customer managed policy; its id is its name in lower case.
+type managedPolicy struct {
 	Name        string            `json:"name"`
 	Path        string            `json:"path"`
 	ID          string            `json:"id"`
@@ -68,7 +68,7 @@ type profile struct {
 type tables struct {
 	users, groups, roles *book
 
-	policies       *store.Table[policy]
+	policies       *store.Table[managedPolicy]
 	profiles       *store.Table[profile]
 	profilesByRole *store.Index[profile]
 	accounts       *store.Table[accountRecord]
@@ -81,7 +81,7 @@ func declareTables(db *store.DB) tables {
 		users:     newBook(db, "user", "User", "AIDA", "iam.users"),
 		groups:    newBook(db, "group", "Group", "AGPA", "iam.groups"),
 		roles:     newBook(db, "role", "Role", "AROA", "iam.roles"),
-		policies:  store.NewTable[policy](db, "iam.policies"),
+		policies:  store.NewTable[managedPolicy](db, "iam.policies"),
 		profiles:  store.NewTable[profile](db, "iam.instanceprofiles"),
 		accounts:  store.NewTable[accountRecord](db, "iam.accounts"),
 		aliases:   store.NewTable[alias](db, "iam.aliases"),
@@ -135,10 +135,10 @@ func (p *profile) arn(account string) string {
 	return arnOf(account, "instance-profile", p.Path, p.Name)
 }
 
-func (p *policy) arn(account string) string { return arnOf(account, "policy", p.Path, p.Name) }
+func (p *managedPolicy) arn(account string) string { return arnOf(account, "policy", p.Path, p.Name) }
 
 // version returns a version by its number, nil if there is none.
-func (p *policy) version(number int) *version {
+func (p *managedPolicy) version(number int) *version {
 	for i := range p.Versions {
 		if p.Versions[i].Number == number {
 			return &p.Versions[i]

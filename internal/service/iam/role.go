@@ -6,13 +6,14 @@ import (
 	api "github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
+	"longshore.dev/longshore/internal/policy"
 	"longshore.dev/longshore/internal/store"
 )
 
 const defaultSession = 3600 // seconds
 
 func checkTrust(document string) error {
-	if err := checkPolicy(trustPolicy, document); err != nil {
+	if err := checkPolicy(policy.Trust, document); err != nil {
 		return err
 	}
 	if sizeOf(document) > maxTrust {

@@ -71,7 +71,7 @@ type Service struct {
 	tables
 	limits Limits
 	// aws returns the policies that AWS manages, by ARN.
-	aws func() map[string]*policy
+	aws func() map[string]*managedPolicy
 }
 
 // New builds the room and declares its tables on deps.DB, which must not have
