@@ -1,7 +1,6 @@
 package iam
 
 import (
-	"context"
 	_ "embed" // operations.txt
 	"net/http"
 	"strings"
@@ -68,12 +67,7 @@ func (s *Service) registerUsers(w *wire.Service) {
 	handle(w, wire.Operation[api.ListAccessKeysInput]{Name: "ListAccessKeys", ReadOnly: true}, s.ListAccessKeys, user)
 	handle(w, wire.Operation[api.UpdateAccessKeyInput]{Name: "UpdateAccessKey"}, s.UpdateAccessKey, user)
 	handle(w, wire.Operation[api.DeleteAccessKeyInput]{Name: "DeleteAccessKey"}, s.DeleteAccessKey, user)
-	wire.Handle(w, wire.Operation[api.GetAccessKeyLastUsedInput]{
-		Name: "GetAccessKeyLastUsed", ReadOnly: true,
-		Resources: func(ctx context.Context, in *api.GetAccessKeyLastUsedInput) []string {
-			return s.keyOwnerARN(ctx, deref(in.AccessKeyId))
-		},
-	}, s.GetAccessKeyLastUsed)
+	handle(w, wire.Operation[api.GetAccessKeyLastUsedInput]{Name: "GetAccessKeyLastUsed", ReadOnly: true}, s.GetAccessKeyLastUsed, s.onKeyOwner())
 }
 
 func (s *Service) registerGroups(w *wire.Service) {

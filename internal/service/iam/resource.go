@@ -175,13 +175,15 @@ func (s *Service) onProfile() noun {
 	}}
 }
 
-// keyOwnerARN is the user that an access key belongs to.
-func (s *Service) keyOwnerARN(ctx context.Context, id string) []string {
-	r, sc := s.snapshot(), scopeOf(ctx)
-	if k, ok := s.keys.Get(r, store.Scope{}, id); ok && k.Account == sc.Account {
-		if u := s.users.find(r, sc, k.UserID); u != nil {
-			return []string{s.users.arn(sc.Account, u)}
+// onKeyOwner is the user that an access key belongs to as a resource.
+func (s *Service) onKeyOwner() noun {
+	return noun{kind: "user", name: "AccessKeyId", find: func(ctx context.Context, id string) (known, bool) {
+		r, sc := s.snapshot(), scopeOf(ctx)
+		if k, ok := s.keys.Get(r, store.Scope{}, id); ok && k.Account == sc.Account {
+			if u := s.users.find(r, sc, k.UserID); u != nil {
+				return known{arn: s.users.arn(sc.Account, u), boundary: u.Boundary, tags: u.Tags}, true
+			}
 		}
-	}
-	return []string{arnOf(sc.Account, "user", "/", "*")}
+		return known{arn: arnOf(sc.Account, "user", "/", "*")}, true
+	}}
 }
