@@ -150,7 +150,7 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 	s.throttler = wire.NewTokenBuckets(wire.DefaultRate(), agentRates())
 	s.registry = wire.NewRegistry(wire.Chain{
 		Credentials: s.iam, Constraints: constraint.New().Check,
-		Authorizer: s.iam.Noting(&iam.Authorizer{Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}}),
+		Authorizer: s.iam.Noting(&iam.Authorizer{Holders: s.iam, Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}}),
 		Throttler:  s.throttler,
 		Auditor:    s.auditor,
 		Now:        time.Now, NewID: uuid.NewString, Log: s.log,

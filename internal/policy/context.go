@@ -1,6 +1,9 @@
 package policy
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Context is what is known of a request: condition keys and their values. The names
 // of keys are the same in either case of their letters. A nil Context has none.
@@ -19,6 +22,23 @@ func (c *Context) Set(key string, values ...string) {
 		return
 	}
 	c.values[key] = values
+}
+
+// Merge adds keys with their values. Two whose names differ only in the case of their
+// letters, as tags may, are one key; where they disagree it has no value, so that
+// nobody meets a condition with one of them and has his way with the other.
+func (c *Context) Merge(values map[string][]string) {
+	added := make(map[string]bool, len(values))
+	for name, v := range values {
+		key := lower(name)
+		switch {
+		case !added[key]:
+			added[key] = true
+			c.Set(key, v...)
+		case !slices.Equal(c.values[key], v):
+			delete(c.values, key)
+		}
+	}
 }
 
 // Has tells whether a key has a value.

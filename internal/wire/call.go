@@ -56,6 +56,13 @@ type Call struct {
 	// Endpoint is the base URL by which the caller reached the server (its host is
 	// signed), empty for in-process calls.
 	Endpoint string
+	// Secure tells that the call came over TLS, or did not leave the server.
+	Secure bool
+	// UserAgent is what the client calls itself, empty for in-process calls.
+	UserAgent string
+	// Via are the services through which the call came ("ecs.amazonaws.com"), the one
+	// that the client called first; empty for a client's own call.
+	Via []string
 	// Time is when the call was received.
 	Time time.Time
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -179,5 +180,33 @@ func TestAuditLine(t *testing.T) {
 	}
 	if strings.Contains(line, "a secret") {
 		t.Error("the audit log tells an internal error's text")
+	}
+}
+
+// A call that an operation makes tells through which services it came.
+func TestCallsTellThroughWhomTheyCame(t *testing.T) {
+	reg := NewRegistry(testChain(t.Output()))
+	service := reg.Add(peers()[0].info)
+	var via [][]string
+	invoke := func(ctx context.Context, operation string) error {
+		_, err := Invoke[ecs.ListTasksInput, ecs.ListTasksOutput](ctx, reg, Principal{Kind: PrincipalRoot}, testAccount, "r", "ecs", operation, &ecs.ListTasksInput{})
+		return err
+	}
+	for name, next := range map[string]string{"A": "B", "B": "C", "C": ""} {
+		Handle(service, Operation[ecs.ListTasksInput]{Name: name}, func(ctx context.Context, _ *ecs.ListTasksInput) (*ecs.ListTasksOutput, error) {
+			if c := CallFrom(ctx); c.Secure {
+				via = append(via, c.Via)
+			}
+			if next == "" {
+				return nil, nil
+			}
+			return nil, invoke(ctx, next)
+		})
+	}
+	if err := invoke(t.Context(), "A"); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(via), "[[] [ecs.amazonaws.com] [ecs.amazonaws.com ecs.amazonaws.com]]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }

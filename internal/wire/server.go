@@ -130,7 +130,7 @@ func (x *exchange) serve() error {
 	call := &Call{
 		RequestID: x.id, Account: principal.AccountID, Region: sig.Region,
 		Service: x.service.Info.Name, Operation: op.name, Principal: principal,
-		SourceIP: SourceIP(x.r), Endpoint: endpoint(x.r), Time: x.received,
+		SourceIP: SourceIP(x.r), Endpoint: endpoint(x.r), Secure: x.r.TLS != nil, UserAgent: x.r.UserAgent(), Time: x.received,
 	}
 	out, err := x.server.reg.call(x.r.Context(), call, op, in, presence.Has)
 	if err != nil {

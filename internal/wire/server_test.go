@@ -129,7 +129,8 @@ func TestCallTellsWhoAndWhere(t *testing.T) {
 		t.Fatal(out, err)
 	}
 	if call.Service != "ecs" || call.Operation != "StopTask" || call.Region != testRegion || call.Account != testAccount ||
-		call.Principal.AccessKeyID != testKey || call.SourceIP != "127.0.0.1" || call.RequestID == "" || call.Time.IsZero() {
+		call.Principal.AccessKeyID != testKey || call.SourceIP != "127.0.0.1" || call.RequestID == "" || call.Time.IsZero() ||
+		call.Secure || !strings.Contains(call.UserAgent, "aws-sdk-go-v2") || call.Via != nil {
 		t.Errorf("%+v", call)
 	}
 }

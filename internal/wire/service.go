@@ -170,7 +170,10 @@ func Invoke[I, O any](ctx context.Context, r *Registry, p Principal, account, re
 	}
 	call := &Call{
 		RequestID: r.chain.NewID(), Account: account, Region: region,
-		Service: service, Operation: operation, Principal: p, Time: r.chain.Now(),
+		Service: service, Operation: operation, Principal: p, Secure: true, Time: r.chain.Now(),
+	}
+	if caller, ok := ctx.Value(callKey{}).(*Call); ok {
+		call.Via = append(slices.Clone(caller.Via), caller.Service+".amazonaws.com")
 	}
 	out, err := r.call(ctx, call, op, in, nil)
 	if err != nil {

@@ -47,7 +47,7 @@ type served struct {
 	open  bool // lets users do everything
 }
 
-// Authorize lets root in, notes what is asked, and lets users in if told so.
+// Authorize notes what is asked, and lets users in if told so; policies decide otherwise.
 func (s *served) Authorize(ctx context.Context, req *wire.AuthorizationRequest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,7 +55,7 @@ func (s *served) Authorize(ctx context.Context, req *wire.AuthorizationRequest) 
 	if s.open && req.Call.Principal.Kind == wire.PrincipalUser {
 		return nil
 	}
-	return (&Authorizer{}).Authorize(ctx, req)
+	return (&Authorizer{Holders: s.Service}).Authorize(ctx, req)
 }
 
 // last is the last question to the authoriser.

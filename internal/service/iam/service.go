@@ -69,7 +69,8 @@ type Service struct {
 	keyUses     *store.Table[keyUse]
 	uses        uses
 	tables
-	limits Limits
+	limits    Limits
+	documents documents
 	// aws returns the policies that AWS manages, by ARN.
 	aws func() map[string]*managedPolicy
 }
