@@ -108,6 +108,9 @@ func TestTerraformAppliesAndSettles(t *testing.T) {
 	if out := tf.must("output", "-no-color", "-raw", "account"); out != "000000000000" {
 		t.Errorf("account = %q", out)
 	}
+	if out := tf.must("output", "-no-color", "-raw", "task_role"); out != "arn:aws:iam::000000000000:role/tf-task" {
+		t.Errorf("task_role = %q", out)
+	}
 
 	ran, err := l.ecs().RunTask(ctx, &ecs.RunTaskInput{Cluster: aws.String("tf"), TaskDefinition: aws.String("tf-web"), LaunchType: types.LaunchTypeEc2})
 	if err != nil || len(ran.Tasks) != 1 {
@@ -120,7 +123,7 @@ func TestTerraformAppliesAndSettles(t *testing.T) {
 	}
 	l.awaitStopped("tf", []string{task})
 
-	changed := []string{"-var", "memory=256", "-var", "retention=14"}
+	changed := []string{"-var", "memory=256", "-var", "retention=14", "-var", `actions=["logs:PutLogEvents","logs:CreateLogStream"]`}
 	tf.must(append([]string{"apply", "-no-color", "-auto-approve"}, changed...)...)
 	tf.settled(changed...)
 	described, err := l.ecs().DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{TaskDefinition: aws.String("tf-web")})
@@ -138,6 +141,11 @@ func TestTerraformAppliesAndSettles(t *testing.T) {
 	}
 	if len(clusters.Clusters) == 1 && aws.ToString(clusters.Clusters[0].Status) != "INACTIVE" {
 		t.Errorf("the destroyed cluster is %s", aws.ToString(clusters.Clusters[0].Status))
+	}
+	var left struct{ Users, Groups, Roles, Policies, InstanceProfiles int }
+	l.aws(&left, "iam", "get-account-summary", "--query", "SummaryMap")
+	if left.Users+left.Groups+left.Roles+left.Policies+left.InstanceProfiles != 0 {
+		t.Errorf("after destroy there are %+v", left)
 	}
 }
 

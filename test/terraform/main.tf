@@ -23,6 +23,7 @@ provider "aws" {
   }
   endpoints {
     ecs  = var.endpoint
+    iam  = var.endpoint
     logs = var.endpoint
     sts  = var.endpoint
   }

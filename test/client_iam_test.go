@@ -1,0 +1,79 @@
+package test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestCLIManagesIAM takes users, roles and policies through their life with the
+// AWS CLI, and lets a user's key sign.
+func TestCLIManagesIAM(t *testing.T) {
+	t.Parallel()
+	l := up(t, "--no-sample")
+	document := filepath.Join(t.TempDir(), "policy.json")
+	if err := os.WriteFile(document, []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ecs:*","Resource":"*"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const trust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ecs-tasks.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
+	var role struct {
+		Role struct {
+			Arn                      string
+			AssumeRolePolicyDocument struct{ Version string }
+		}
+	}
+	l.aws(&role, "iam", "create-role", "--role-name", "web", "--path", "/app/", "--assume-role-policy-document", trust, "--tags", "Key=a,Value=b c")
+	if role.Role.Arn != "arn:aws:iam::000000000000:role/app/web" || role.Role.AssumeRolePolicyDocument.Version != "2012-10-17" {
+		t.Errorf("create-role answered %+v", role)
+	}
+	var policy struct{ Policy struct{ Arn string } }
+	l.aws(&policy, "iam", "create-policy", "--policy-name", "own", "--policy-document", "file://"+document)
+	for _, arn := range []string{policy.Policy.Arn, "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"} {
+		l.aws(nil, "iam", "attach-role-policy", "--role-name", "web", "--policy-arn", arn)
+	}
+	var attached struct{ AttachedPolicies []struct{ PolicyName string } }
+	l.aws(&attached, "iam", "list-attached-role-policies", "--role-name", "web")
+	if len(attached.AttachedPolicies) != 2 || attached.AttachedPolicies[1].PolicyName != "own" {
+		t.Errorf("attached: %+v", attached)
+	}
+	if _, message, exit := l.cli("iam", "delete-role", "--role-name", "web"); exit != 254 || !strings.Contains(message, "(DeleteConflict) when calling the DeleteRole operation: Cannot delete entity, must detach all policies first.") {
+		t.Errorf("delete-role: %d %s", exit, message)
+	}
+
+	l.aws(nil, "iam", "create-user", "--user-name", "alice")
+	var key struct {
+		AccessKey struct{ AccessKeyId, SecretAccessKey string }
+	}
+	l.aws(&key, "iam", "create-access-key", "--user-name", "alice")
+	alice := l.command("sts", "get-caller-identity", "--query", "Arn", "--output", "text")
+	alice.Env = append(alice.Env, "AWS_ACCESS_KEY_ID="+key.AccessKey.AccessKeyId, "AWS_SECRET_ACCESS_KEY="+key.AccessKey.SecretAccessKey)
+	if out, err := alice.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "arn:aws:iam::000000000000:user/alice" {
+		// GetCallerIdentity needs no permission, as soon as users can have any.
+		if !strings.Contains(string(out), "user/alice is not authorized to perform: sts:GetCallerIdentity") {
+			t.Errorf("alice is %s: %v", out, err)
+		}
+	}
+	l.end() // what was acknowledged outlives the server
+	l.start()
+	var users struct {
+		Users []struct{ UserName, Arn string }
+	}
+	l.aws(&users, "iam", "list-users", "--path-prefix", "/")
+	if len(users.Users) != 1 || users.Users[0].UserName != "alice" {
+		t.Errorf("after a restart the users are %+v", users)
+	}
+	for _, args := range [][]string{
+		{"detach-role-policy", "--role-name", "web", "--policy-arn", policy.Policy.Arn},
+		{"detach-role-policy", "--role-name", "web", "--policy-arn", "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"},
+		{"delete-role", "--role-name", "web"},
+		{"delete-policy", "--policy-arn", policy.Policy.Arn},
+		{"delete-access-key", "--user-name", "alice", "--access-key-id", key.AccessKey.AccessKeyId},
+		{"delete-user", "--user-name", "alice"},
+	} {
+		l.aws(nil, append([]string{"iam"}, args...)...)
+	}
+	if _, message, exit := l.cli("iam", "get-user", "--user-name", "alice"); exit != 254 || !strings.Contains(message, "(NoSuchEntity) when calling the GetUser operation: The user with name alice cannot be found.") {
+		t.Errorf("get-user: %d %s", exit, message)
+	}
+}
