@@ -46,13 +46,21 @@ func TestCLIManagesIAM(t *testing.T) {
 		AccessKey struct{ AccessKeyId, SecretAccessKey string }
 	}
 	l.aws(&key, "iam", "create-access-key", "--user-name", "alice")
-	alice := l.command("sts", "get-caller-identity", "--query", "Arn", "--output", "text")
-	alice.Env = append(alice.Env, "AWS_ACCESS_KEY_ID="+key.AccessKey.AccessKeyId, "AWS_SECRET_ACCESS_KEY="+key.AccessKey.SecretAccessKey)
-	if out, err := alice.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "arn:aws:iam::000000000000:user/alice" {
-		// GetCallerIdentity needs no permission, as soon as users can have any.
-		if !strings.Contains(string(out), "user/alice is not authorized to perform: sts:GetCallerIdentity") {
-			t.Errorf("alice is %s: %v", out, err)
-		}
+	alice := func(args ...string) (string, error) {
+		c := l.command(args...)
+		c.Env = append(c.Env, "AWS_ACCESS_KEY_ID="+key.AccessKey.AccessKeyId, "AWS_SECRET_ACCESS_KEY="+key.AccessKey.SecretAccessKey)
+		out, err := c.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := alice("sts", "get-caller-identity"); err != nil || !strings.Contains(out, `"arn:aws:iam::000000000000:user/alice"`) {
+		t.Errorf("alice is %s: %v", out, err)
+	}
+	if out, err := alice("ecs", "list-clusters"); err == nil || !strings.Contains(out, "user/alice is not authorized to perform: ecs:ListClusters on resource: ") {
+		t.Errorf("without a policy alice is answered %s", out)
+	}
+	l.aws(nil, "iam", "attach-user-policy", "--user-name", "alice", "--policy-arn", policy.Policy.Arn)
+	if out, err := alice("ecs", "list-clusters"); err != nil || !strings.Contains(out, ":cluster/default") {
+		t.Errorf("with a policy alice is answered %s", out)
 	}
 	l.end() // what was acknowledged outlives the server
 	l.start()
@@ -67,6 +75,7 @@ func TestCLIManagesIAM(t *testing.T) {
 		{"detach-role-policy", "--role-name", "web", "--policy-arn", policy.Policy.Arn},
 		{"detach-role-policy", "--role-name", "web", "--policy-arn", "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"},
 		{"delete-role", "--role-name", "web"},
+		{"detach-user-policy", "--user-name", "alice", "--policy-arn", policy.Policy.Arn},
 		{"delete-policy", "--policy-arn", policy.Policy.Arn},
 		{"delete-access-key", "--user-name", "alice", "--access-key-id", key.AccessKey.AccessKeyId},
 		{"delete-user", "--user-name", "alice"},
