@@ -55,7 +55,7 @@ build: runner sample
 
 test: test-deps build
 	$(GO) test -race -timeout 10m $(RACE:%=./internal/%/...)
-	$(GO) test -timeout 10m $(PLAIN)
+	$(GO) test -timeout 20m $(PLAIN)
 
 check:
 	@unformatted=$$(gofmt -l cmd internal test bench); if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi

@@ -56,6 +56,7 @@ func (s *site) runs(arn, pid string) string {
 // and server have on disk. What both still know runs on; what only one knows is
 // stopped; nothing is left.
 func TestOlderCopies(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := newSite(t, true)
 	s.sampleTask("sleeper", types.NetworkModeBridge, "sleep", "3600")
 	stays, ends := s.sleeper(), s.sleeper()
