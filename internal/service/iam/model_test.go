@@ -75,8 +75,8 @@ func (m *model) inProfile(role string) bool {
 	return false
 }
 
-// step is one operation on the room and on the model; it returns both answers.
-type step func(ctx context.Context, s *Service, m *model, a, b string) (got error, want string)
+// step is one operation on the room and on the model; it returns what the model answers and what the room does.
+type step func(ctx context.Context, s *Service, m *model, a, b string) (want string, got error)
 
 // has answers NoSuchEntity for what the model has not.
 func has[T any](in map[string]T, names ...string) bool {
@@ -98,157 +98,157 @@ const (
 func ownARN(name string) *string { return str("arn:aws:iam::" + account + ":policy/" + name) }
 
 var steps = map[string]step{
-	"CreateUser": func(ctx context.Context, s *Service, m *model, a, _ string) (error, string) {
+	"CreateUser": func(ctx context.Context, s *Service, m *model, a, _ string) (string, error) {
 		_, err := s.CreateUser(ctx, &api.CreateUserInput{UserName: &a})
-		return err, m.create(m.users, a)
+		return m.create(m.users, a), err
 	},
-	"CreateGroup": func(ctx context.Context, s *Service, m *model, a, _ string) (error, string) {
+	"CreateGroup": func(ctx context.Context, s *Service, m *model, a, _ string) (string, error) {
 		_, err := s.CreateGroup(ctx, &api.CreateGroupInput{GroupName: &a})
-		return err, m.create(m.groups, a)
+		return m.create(m.groups, a), err
 	},
-	"CreateRole": func(ctx context.Context, s *Service, m *model, a, _ string) (error, string) {
+	"CreateRole": func(ctx context.Context, s *Service, m *model, a, _ string) (string, error) {
 		_, err := s.CreateRole(ctx, &api.CreateRoleInput{RoleName: &a, AssumeRolePolicyDocument: str(trustEC2)})
-		return err, m.create(m.roles, a)
+		return m.create(m.roles, a), err
 	},
-	"DeleteUser": func(ctx context.Context, s *Service, m *model, a, _ string) (error, string) {
+	"DeleteUser": func(ctx context.Context, s *Service, m *model, a, _ string) (string, error) {
 		_, err := s.DeleteUser(ctx, &api.DeleteUserInput{UserName: &a})
-		return err, m.drop(m.users, a, false)
+		return m.drop(m.users, a, false), err
 	},
-	"DeleteGroup": func(ctx context.Context, s *Service, m *model, a, _ string) (error, string) {
+	"DeleteGroup": func(ctx context.Context, s *Service, m *model, a, _ string) (string, error) {
 		_, err := s.DeleteGroup(ctx, &api.DeleteGroupInput{GroupName: &a})
-		return err, m.drop(m.groups, a, m.members(a))
+		return m.drop(m.groups, a, m.members(a)), err
 	},
-	"DeleteRole": func(ctx context.Context, s *Service, m *model, a, _ string) (error, string) {
+	"DeleteRole": func(ctx context.Context, s *Service, m *model, a, _ string) (string, error) {
 		_, err := s.DeleteRole(ctx, &api.DeleteRoleInput{RoleName: &a})
-		return err, m.drop(m.roles, a, m.inProfile(a))
+		return m.drop(m.roles, a, m.inProfile(a)), err
 	},
-	"UpdateUser": func(ctx context.Context, s *Service, m *model, a, b string) (error, string) {
+	"UpdateUser": func(ctx context.Context, s *Service, m *model, a, b string) (string, error) {
 		_, err := s.UpdateUser(ctx, &api.UpdateUserInput{UserName: &a, NewUserName: &b})
 		switch {
 		case !has(m.users, a):
-			return err, none
+			return none, err
 		case a != b && has(m.users, b):
-			return err, taken
+			return taken, err
 		}
 		refs := m.users[a]
 		delete(m.users, a)
 		m.users[b] = refs
-		return err, ""
+		return "", err
 	},
-	"CreatePolicy": func(ctx context.Context, s *Service, m *model, a, _ string) (error, string) {
+	"CreatePolicy": func(ctx context.Context, s *Service, m *model, a, _ string) (string, error) {
 		_, err := s.CreatePolicy(ctx, &api.CreatePolicyInput{PolicyName: &a, PolicyDocument: str(allowAll)})
 		if has(m.policies, a) {
-			return err, taken
+			return taken, err
 		}
 		m.policies[a] = 1
-		return err, ""
+		return "", err
 	},
-	"CreatePolicyVersion": func(ctx context.Context, s *Service, m *model, a, _ string) (error, string) {
+	"CreatePolicyVersion": func(ctx context.Context, s *Service, m *model, a, _ string) (string, error) {
 		_, err := s.CreatePolicyVersion(ctx, &api.CreatePolicyVersionInput{PolicyArn: ownARN(a), PolicyDocument: str(allowAll)})
 		switch {
 		case !has(m.policies, a):
-			return err, none
+			return none, err
 		case m.policies[a] == 5:
-			return err, excess
+			return excess, err
 		}
 		m.policies[a]++
-		return err, ""
+		return "", err
 	},
-	"DeletePolicy": func(ctx context.Context, s *Service, m *model, a, _ string) (error, string) {
+	"DeletePolicy": func(ctx context.Context, s *Service, m *model, a, _ string) (string, error) {
 		_, err := s.DeletePolicy(ctx, &api.DeletePolicyInput{PolicyArn: ownARN(a)})
 		switch {
 		case !has(m.policies, a):
-			return err, none
+			return none, err
 		case m.attached(a) || m.policies[a] > 1:
-			return err, inUse
+			return inUse, err
 		}
 		delete(m.policies, a)
-		return err, ""
+		return "", err
 	},
-	"AttachUserPolicy": func(ctx context.Context, s *Service, m *model, a, b string) (error, string) {
+	"AttachUserPolicy": func(ctx context.Context, s *Service, m *model, a, b string) (string, error) {
 		_, err := s.AttachUserPolicy(ctx, &api.AttachUserPolicyInput{UserName: &a, PolicyArn: ownARN(b)})
-		return err, m.attach(m.users, a, b)
+		return m.attach(m.users, a, b), err
 	},
-	"AttachGroupPolicy": func(ctx context.Context, s *Service, m *model, a, b string) (error, string) {
+	"AttachGroupPolicy": func(ctx context.Context, s *Service, m *model, a, b string) (string, error) {
 		_, err := s.AttachGroupPolicy(ctx, &api.AttachGroupPolicyInput{GroupName: &a, PolicyArn: ownARN(b)})
-		return err, m.attach(m.groups, a, b)
+		return m.attach(m.groups, a, b), err
 	},
-	"AttachRolePolicy": func(ctx context.Context, s *Service, m *model, a, b string) (error, string) {
+	"AttachRolePolicy": func(ctx context.Context, s *Service, m *model, a, b string) (string, error) {
 		_, err := s.AttachRolePolicy(ctx, &api.AttachRolePolicyInput{RoleName: &a, PolicyArn: ownARN(b)})
-		return err, m.attach(m.roles, a, b)
+		return m.attach(m.roles, a, b), err
 	},
-	"DetachUserPolicy": func(ctx context.Context, s *Service, m *model, a, b string) (error, string) {
+	"DetachUserPolicy": func(ctx context.Context, s *Service, m *model, a, b string) (string, error) {
 		_, err := s.DetachUserPolicy(ctx, &api.DetachUserPolicyInput{UserName: &a, PolicyArn: ownARN(b)})
-		return err, m.unref(m.users, a, "p:"+b)
+		return m.unref(m.users, a, "p:"+b), err
 	},
-	"DetachRolePolicy": func(ctx context.Context, s *Service, m *model, a, b string) (error, string) {
+	"DetachRolePolicy": func(ctx context.Context, s *Service, m *model, a, b string) (string, error) {
 		_, err := s.DetachRolePolicy(ctx, &api.DetachRolePolicyInput{RoleName: &a, PolicyArn: ownARN(b)})
-		return err, m.unref(m.roles, a, "p:"+b)
+		return m.unref(m.roles, a, "p:"+b), err
 	},
-	"PutRolePolicy": func(ctx context.Context, s *Service, m *model, a, b string) (error, string) {
+	"PutRolePolicy": func(ctx context.Context, s *Service, m *model, a, b string) (string, error) {
 		_, err := s.PutRolePolicy(ctx, &api.PutRolePolicyInput{RoleName: &a, PolicyName: &b, PolicyDocument: str(allowAll)})
 		if !has(m.roles, a) {
-			return err, none
+			return none, err
 		}
 		m.roles[a]["i:"+b] = true
-		return err, ""
+		return "", err
 	},
-	"DeleteRolePolicy": func(ctx context.Context, s *Service, m *model, a, b string) (error, string) {
+	"DeleteRolePolicy": func(ctx context.Context, s *Service, m *model, a, b string) (string, error) {
 		_, err := s.DeleteRolePolicy(ctx, &api.DeleteRolePolicyInput{RoleName: &a, PolicyName: &b})
-		return err, m.unref(m.roles, a, "i:"+b)
+		return m.unref(m.roles, a, "i:"+b), err
 	},
-	"AddUserToGroup": func(ctx context.Context, s *Service, m *model, a, b string) (error, string) {
+	"AddUserToGroup": func(ctx context.Context, s *Service, m *model, a, b string) (string, error) {
 		_, err := s.AddUserToGroup(ctx, &api.AddUserToGroupInput{UserName: &a, GroupName: &b})
 		if !has(m.users, a) || !has(m.groups, b) {
-			return err, none
+			return none, err
 		}
 		m.users[a]["g:"+b] = true
-		return err, ""
+		return "", err
 	},
-	"RemoveUserFromGroup": func(ctx context.Context, s *Service, m *model, a, b string) (error, string) {
+	"RemoveUserFromGroup": func(ctx context.Context, s *Service, m *model, a, b string) (string, error) {
 		_, err := s.RemoveUserFromGroup(ctx, &api.RemoveUserFromGroupInput{UserName: &a, GroupName: &b})
 		if !has(m.groups, b) {
-			return err, none
+			return none, err
 		}
-		return err, m.unref(m.users, a, "g:"+b)
+		return m.unref(m.users, a, "g:"+b), err
 	},
-	"CreateInstanceProfile": func(ctx context.Context, s *Service, m *model, a, _ string) (error, string) {
+	"CreateInstanceProfile": func(ctx context.Context, s *Service, m *model, a, _ string) (string, error) {
 		_, err := s.CreateInstanceProfile(ctx, &api.CreateInstanceProfileInput{InstanceProfileName: &a})
 		if has(m.profiles, a) {
-			return err, taken
+			return taken, err
 		}
 		m.profiles[a] = ""
-		return err, ""
+		return "", err
 	},
-	"AddRoleToInstanceProfile": func(ctx context.Context, s *Service, m *model, a, b string) (error, string) {
+	"AddRoleToInstanceProfile": func(ctx context.Context, s *Service, m *model, a, b string) (string, error) {
 		_, err := s.AddRoleToInstanceProfile(ctx, &api.AddRoleToInstanceProfileInput{InstanceProfileName: &a, RoleName: &b})
 		switch {
 		case !has(m.profiles, a) || !has(m.roles, b):
-			return err, none
+			return none, err
 		case m.profiles[a] != "":
-			return err, excess
+			return excess, err
 		}
 		m.profiles[a] = b
-		return err, ""
+		return "", err
 	},
-	"RemoveRoleFromInstanceProfile": func(ctx context.Context, s *Service, m *model, a, b string) (error, string) {
+	"RemoveRoleFromInstanceProfile": func(ctx context.Context, s *Service, m *model, a, b string) (string, error) {
 		_, err := s.RemoveRoleFromInstanceProfile(ctx, &api.RemoveRoleFromInstanceProfileInput{InstanceProfileName: &a, RoleName: &b})
 		if !has(m.profiles, a) || !has(m.roles, b) || m.profiles[a] != b {
-			return err, none
+			return none, err
 		}
 		m.profiles[a] = ""
-		return err, ""
+		return "", err
 	},
-	"DeleteInstanceProfile": func(ctx context.Context, s *Service, m *model, a, _ string) (error, string) {
+	"DeleteInstanceProfile": func(ctx context.Context, s *Service, m *model, a, _ string) (string, error) {
 		_, err := s.DeleteInstanceProfile(ctx, &api.DeleteInstanceProfileInput{InstanceProfileName: &a})
 		switch {
 		case !has(m.profiles, a):
-			return err, none
+			return none, err
 		case m.profiles[a] != "":
-			return err, inUse
+			return inUse, err
 		}
 		delete(m.profiles, a)
-		return err, ""
+		return "", err
 	},
 }
 
@@ -340,7 +340,7 @@ func TestRandomOperationsAgreeWithAModel(t *testing.T) {
 		for n := range 2000 {
 			op, a, b := names[rnd.IntN(len(names))], things[rnd.IntN(3)], things[rnd.IntN(3)]
 			trace = append(trace, fmt.Sprintf("%s %s %s", op, a, b))
-			err, want := steps[op](ctx, s, m, a, b)
+			want, err := steps[op](ctx, s, m, a, b)
 			if got := codeOf(err); got != want {
 				t.Fatalf("seed %d: %s: got %q, want %q; before it\n%s", seed, trace[n], got, want, strings.Join(trace[max(0, n-30):n], "\n"))
 			}
