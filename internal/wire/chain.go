@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"strings"
 )
 
 // call takes one call down the chain: constraints, authorisation, throttling,
@@ -43,17 +44,49 @@ func (r *Registry) constrain(c *Call, in any, present func(string) bool) error {
 	return r.chain.Constraints(c.Service, c.Operation, in, present)
 }
 
+// authorize asks for the operation's own permission and then for those that it needs
+// besides. It returns the resources of the first.
 func (r *Registry) authorize(ctx context.Context, c *Call, op *operation, in any) ([]string, error) {
-	req := &AuthorizationRequest{Call: c, Action: op.action, Resources: []string{"*"}, Input: in}
+	own := Permission{Action: op.action}
 	if op.resources != nil {
-		if arns := op.resources(ctx, in); len(arns) > 0 {
-			req.Resources = arns
-		}
+		own.Resources = op.resources(ctx, in)
 	}
 	if op.conditions != nil {
-		req.Conditions = op.conditions(ctx, in)
+		own.Conditions = op.conditions(ctx, in)
 	}
-	return req.Resources, r.chain.Authorizer.Authorize(ctx, req)
+	err := r.ask(ctx, c, &own, in)
+	if err != nil || op.also == nil {
+		return own.Resources, err
+	}
+	for _, p := range op.also(ctx, in) {
+		if err := r.ask(ctx, c, &p, in); err != nil {
+			return own.Resources, err
+		}
+	}
+	return own.Resources, nil
+}
+
+func (r *Registry) ask(ctx context.Context, c *Call, p *Permission, in any) error {
+	if len(p.Resources) == 0 {
+		p.Resources = []string{"*"}
+	}
+	return r.chain.Authorizer.Authorize(ctx, &AuthorizationRequest{
+		Call: c, Action: p.Action, Resources: p.Resources, Conditions: p.Conditions, Input: in,
+		OnResource: func(arn string) map[string][]string { return r.onResource(ctx, arn) },
+	})
+}
+
+// onResource asks the service that an ARN belongs to.
+func (r *Registry) onResource(ctx context.Context, arn string) map[string][]string {
+	parts := strings.SplitN(arn, ":", 4)
+	if len(parts) < 4 || parts[0] != "arn" {
+		return nil
+	}
+	s := r.bySigning[parts[2]]
+	if s == nil || s.Info.ResourceConditions == nil {
+		return nil
+	}
+	return s.Info.ResourceConditions(ctx, arn)
 }
 
 // errPanicked is answered as an internal failure; the panic itself is in the log.

@@ -50,6 +50,9 @@ type ServiceInfo struct {
 	// NewDocument makes the service's document type from a Go value (ecs's
 	// document.NewLazyDocument); nil for a service without documents.
 	NewDocument func(v any) any
+	// ResourceConditions returns the condition keys that hold for a resource of the
+	// service whatever is done with it: its tags. May be nil.
+	ResourceConditions func(ctx context.Context, arn string) map[string][]string
 	// Knows tells whether AWS's API has an operation of this name, so that a
 	// caller of one that is missing here is told so. May be nil.
 	Knows func(operation string) bool
@@ -77,6 +80,9 @@ type Operation[I any] struct {
 	// Conditions returns the condition keys of the service that hold for this
 	// call ("ecs:cluster" → ARNs). Nil means none.
 	Conditions func(ctx context.Context, in *I) map[string][]string
+	// Also returns what the caller needs besides: iam:PassRole on the roles that it
+	// hands over, the tagging action for what it makes with tags. Nil means nothing.
+	Also func(ctx context.Context, in *I) []Permission
 	// Method and Path bind a restJson1 operation ("POST", "/v1/submitjob"); a
 	// path segment in braces binds the member of that name.
 	Method string
@@ -84,6 +90,14 @@ type Operation[I any] struct {
 	// Query names the members that a restJson1 operation takes from the query
 	// string ("tagKeys").
 	Query []string
+}
+
+// Permission is an action on resources, each of which has to be allowed.
+type Permission struct {
+	Action string
+	// Resources are ARNs; none means "*".
+	Resources  []string
+	Conditions map[string][]string
 }
 
 // Credential is what an access key id stands for.
@@ -107,12 +121,17 @@ type CredentialSource interface {
 	Credential(ctx context.Context, accessKeyID string) (Credential, error)
 }
 
-// AuthorizationRequest is one question to the Authorizer.
+// AuthorizationRequest is one question to the Authorizer. A call may need several
+// permissions, and then asks as many.
 type AuthorizationRequest struct {
-	Call       *Call
+	Call *Call
+	// Action, Resources (at least one, "*" for none) and Conditions, the condition
+	// keys of the call.
 	Action     string
 	Resources  []string
 	Conditions map[string][]string
+	// OnResource returns the condition keys of one of the resources; nil means none.
+	OnResource func(arn string) map[string][]string
 	// Input is the operation's decoded input, for authorisers that know the
 	// operation (node credentials are checked against the records they name).
 	Input any

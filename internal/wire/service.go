@@ -107,6 +107,7 @@ type operation struct {
 	newInput   func() any
 	resources  func(ctx context.Context, in any) []string
 	conditions func(ctx context.Context, in any) map[string][]string
+	also       func(ctx context.Context, in any) []Permission
 	run        func(ctx context.Context, in any) (any, error)
 }
 
@@ -137,6 +138,9 @@ func Handle[I, O any](s *Service, op Operation[I], fn func(context.Context, *I) 
 	}
 	if op.Conditions != nil {
 		o.conditions = func(ctx context.Context, in any) map[string][]string { return op.Conditions(ctx, in.(*I)) }
+	}
+	if op.Also != nil {
+		o.also = func(ctx context.Context, in any) []Permission { return op.Also(ctx, in.(*I)) }
 	}
 	s.add(o, reflect.TypeFor[I](), reflect.TypeFor[O]())
 	if op.Path != "" {

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
-	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"longshore.dev/longshore/internal/wire"
 )
@@ -12,8 +11,14 @@ import (
 func (s *Service) registerClusters(w *wire.Service) {
 	wire.Handle(w, wire.Operation[ecs.CreateClusterInput]{
 		Name: "CreateCluster",
-		Conditions: func(_ context.Context, in *ecs.CreateClusterInput) map[string][]string {
-			return providerCondition(tagConditions(in.Tags), in.CapacityProviders)
+		Resources: func(ctx context.Context, in *ecs.CreateClusterInput) []string {
+			return s.clusterResource(ctx, in.ClusterName)
+		},
+		Conditions: func(ctx context.Context, in *ecs.CreateClusterInput) map[string][]string {
+			return storageKeyCondition(providerCondition(ctx, tagConditions(in.Tags), in.CapacityProviders), in.Configuration)
+		},
+		Also: func(ctx context.Context, in *ecs.CreateClusterInput) []wire.Permission {
+			return taggingNew("CreateCluster", in.Tags, s.clusterResource(ctx, in.ClusterName))
 		},
 	}, s.CreateCluster)
 	wire.Handle(w, wire.Operation[ecs.DeleteClusterInput]{
@@ -43,6 +48,9 @@ func (s *Service) registerClusters(w *wire.Service) {
 		Resources: func(ctx context.Context, in *ecs.UpdateClusterInput) []string {
 			return s.clusterResource(ctx, in.Cluster)
 		},
+		Conditions: func(_ context.Context, in *ecs.UpdateClusterInput) map[string][]string {
+			return storageKeyCondition(map[string][]string{}, in.Configuration)
+		},
 	}, s.UpdateCluster)
 	wire.Handle(w, wire.Operation[ecs.UpdateClusterSettingsInput]{
 		Name: "UpdateClusterSettings",
@@ -55,25 +63,8 @@ func (s *Service) registerClusters(w *wire.Service) {
 		Resources: func(ctx context.Context, in *ecs.PutClusterCapacityProvidersInput) []string {
 			return s.clusterResource(ctx, in.Cluster)
 		},
-		Conditions: func(_ context.Context, in *ecs.PutClusterCapacityProvidersInput) map[string][]string {
-			return providerCondition(map[string][]string{}, in.CapacityProviders)
+		Conditions: func(ctx context.Context, in *ecs.PutClusterCapacityProvidersInput) map[string][]string {
+			return providerCondition(ctx, map[string][]string{}, in.CapacityProviders)
 		},
 	}, s.PutClusterCapacityProviders)
-}
-
-func providerCondition(c map[string][]string, providers []string) map[string][]string {
-	if len(providers) > 0 {
-		c["ecs:capacity-provider"] = providers
-	}
-	return c
-}
-
-// tagConditions are the condition keys of the tags that a call gives.
-func tagConditions(tags []types.Tag) map[string][]string {
-	c := map[string][]string{}
-	for _, t := range tags {
-		c["aws:RequestTag/"+deref(t.Key)] = []string{deref(t.Value)}
-		c["aws:TagKeys"] = append(c["aws:TagKeys"], deref(t.Key))
-	}
-	return c
 }

@@ -15,29 +15,30 @@ import (
 var operations string
 
 // info describes ECS on the wire.
-func info() wire.ServiceInfo {
+func (s *Service) info() wire.ServiceInfo {
 	known := map[string]bool{}
 	for line := range strings.Lines(operations) {
 		name, _, _ := strings.Cut(line, " ")
 		known[name] = true
 	}
 	return wire.ServiceInfo{
-		Name:         "ecs",
-		SigningName:  "ecs",
-		IAMPrefix:    "ecs",
-		Protocols:    []wire.Protocol{wire.AWSJSON11},
-		TargetPrefix: "AmazonEC2ContainerServiceV20141113",
-		APIVersion:   "2014-11-13",
-		LowerCamel:   true,
-		Unions:       []any{(*types.SharingStrategyMemberNvidiaMps)(nil)},
-		Knows:        func(operation string) bool { return known[operation] },
+		Name:               "ecs",
+		SigningName:        "ecs",
+		IAMPrefix:          "ecs",
+		Protocols:          []wire.Protocol{wire.AWSJSON11},
+		TargetPrefix:       "AmazonEC2ContainerServiceV20141113",
+		APIVersion:         "2014-11-13",
+		LowerCamel:         true,
+		Unions:             []any{(*types.SharingStrategyMemberNvidiaMps)(nil)},
+		ResourceConditions: s.resourceConditions,
+		Knows:              func(operation string) bool { return known[operation] },
 	}
 }
 
 // Register adds the room's operations to a registry. Each states the resources
 // and condition keys that AWS's service authorization reference lists for it.
 func (s *Service) Register(r *wire.Registry) {
-	w := r.Add(info())
+	w := r.Add(s.info())
 	s.registerClusters(w)
 	s.registerDefinitions(w)
 	s.registerTasks(w)
@@ -55,7 +56,14 @@ func (s *Service) registerTasks(w *wire.Service) {
 			return s.definitionResource(ctx, deref(in.TaskDefinition))
 		},
 		Conditions: func(ctx context.Context, in *ecs.RunTaskInput) map[string][]string {
-			return s.clusterCondition(ctx, in.Cluster)
+			var providers []string
+			for _, item := range in.CapacityProviderStrategy {
+				providers = append(providers, deref(item.CapacityProvider))
+			}
+			return providerCondition(ctx, s.launchConditions(ctx, ofRun(in)), providers)
+		},
+		Also: func(ctx context.Context, in *ecs.RunTaskInput) []wire.Permission {
+			return s.launching(ctx, "RunTask", ofRun(in))
 		},
 	}, s.RunTask)
 	wire.Handle(w, wire.Operation[ecs.StartTaskInput]{
@@ -64,9 +72,12 @@ func (s *Service) registerTasks(w *wire.Service) {
 			return s.definitionResource(ctx, deref(in.TaskDefinition))
 		},
 		Conditions: func(ctx context.Context, in *ecs.StartTaskInput) map[string][]string {
-			c := s.clusterCondition(ctx, in.Cluster)
+			c := s.launchConditions(ctx, ofStart(in))
 			c["ecs:container-instances"] = s.members(ctx, "container-instance", in.Cluster, in.ContainerInstances)
 			return c
+		},
+		Also: func(ctx context.Context, in *ecs.StartTaskInput) []wire.Permission {
+			return s.launching(ctx, "StartTask", ofStart(in))
 		},
 	}, s.StartTask)
 	wire.Handle(w, wire.Operation[ecs.StopTaskInput]{
@@ -101,11 +112,25 @@ func (s *Service) registerTasks(w *wire.Service) {
 	}, s.ListTasks)
 }
 
+func ofRun(in *ecs.RunTaskInput) launchCall {
+	return launchCall{in.TaskDefinition, in.Cluster, in.Overrides, in.Tags, in.EnableExecuteCommand, len(in.VolumeConfigurations)}
+}
+
+func ofStart(in *ecs.StartTaskInput) launchCall {
+	return launchCall{in.TaskDefinition, in.Cluster, in.Overrides, in.Tags, in.EnableExecuteCommand, len(in.VolumeConfigurations)}
+}
+
 func (s *Service) registerInstances(w *wire.Service) {
 	wire.Handle(w, wire.Operation[ecs.RegisterContainerInstanceInput]{
 		Name: "RegisterContainerInstance",
 		Resources: func(ctx context.Context, in *ecs.RegisterContainerInstanceInput) []string {
 			return s.clusterResource(ctx, in.Cluster)
+		},
+		Conditions: func(_ context.Context, in *ecs.RegisterContainerInstanceInput) map[string][]string {
+			return tagConditions(in.Tags)
+		},
+		Also: func(ctx context.Context, in *ecs.RegisterContainerInstanceInput) []wire.Permission {
+			return taggingNew("RegisterContainerInstance", in.Tags, s.members(ctx, "container-instance", in.Cluster, []string{"*"}))
 		},
 	}, s.RegisterContainerInstance)
 	wire.Handle(w, wire.Operation[ecs.DeregisterContainerInstanceInput]{

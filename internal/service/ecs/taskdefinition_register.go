@@ -19,6 +19,10 @@ func (s *Service) registerDefinitions(w *wire.Service) {
 		Conditions: func(_ context.Context, in *ecs.RegisterTaskDefinitionInput) map[string][]string {
 			return definitionConditions(in)
 		},
+		Also: func(ctx context.Context, in *ecs.RegisterTaskDefinitionInput) []wire.Permission {
+			family := []string{arnOf(scopeOf(ctx), "task-definition", deref(in.Family)+":*")}
+			return append(passingRoles(ctx, in.TaskRoleArn, in.ExecutionRoleArn), taggingNew("RegisterTaskDefinition", in.Tags, family)...)
+		},
 	}, s.RegisterTaskDefinition)
 	wire.Handle(w, wire.Operation[ecs.DeregisterTaskDefinitionInput]{
 		Name: "DeregisterTaskDefinition",

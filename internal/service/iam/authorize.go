@@ -44,8 +44,13 @@ func (a *Authorizer) Authorize(ctx context.Context, req *wire.AuthorizationReque
 	if err != nil {
 		return denied(req, req.Resources[0], "because "+err.Error())
 	}
-	conditions := h.conditions(req)
+	ofCall := h.conditions(req)
 	for _, resource := range req.Resources {
+		conditions := ofCall
+		if req.OnResource != nil {
+			conditions = ofCall.Clone()
+			conditions.Merge(req.OnResource(resource))
+		}
 		r := policy.NewRequest(h.Principal, req.Action, resource, conditions)
 		r.ResourceAccount = accountOf(resource, req.Call.Account)
 		conditions.Set("aws:ResourceAccount", r.ResourceAccount)
