@@ -76,9 +76,11 @@ func ValidID(s string) bool {
 }
 
 // WriteRecord replaces a container's record. An exit is forced to the disk; the
-// earlier phases mean nothing after a power failure and are not.
+// earlier phases mean nothing after a power failure and are not. An error leaves
+// the former record, and nothing beside it.
 func WriteRecord(stateDir string, r Record) error {
 	if err := writeRecord(stateDir, r); err != nil {
+		_ = os.Remove(temporaryPath(stateDir, r.ID)) // the disk may be full: what was begun goes
 		return fmt.Errorf("record container %s: %w", r.ID, err)
 	}
 	return nil
@@ -165,11 +167,12 @@ func Records(stateDir string) ([]Record, error) {
 	return records, nil
 }
 
-// RemoveRecord forgets a container.
+// RemoveRecord forgets a container, and what a writer that was killed had begun.
 func RemoveRecord(stateDir, id string) error {
-	err := os.Remove(recordPath(stateDir, id))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the record of container %s: %w", id, err)
+	for _, path := range []string{temporaryPath(stateDir, id), recordPath(stateDir, id)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the record of container %s: %w", id, err)
+		}
 	}
 	return nil
 }
