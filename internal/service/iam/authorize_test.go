@@ -75,6 +75,27 @@ func TestUsersMayDoWhatTheirPoliciesSay(t *testing.T) {
 	get("alice", lacks)
 }
 
+// A role is put into a profile only by who may pass it to EC2.
+func TestARoleInAProfileIsPassed(t *testing.T) {
+	s := serve(t, Limits{})
+	alice := s.newUser("alice")
+	ok(s, s.Client.CreateInstanceProfile, &api.CreateInstanceProfileInput{InstanceProfileName: str("p")})
+	for _, role := range []string{"admin", "web"} {
+		ok(s, s.Client.CreateRole, &api.CreateRoleInput{RoleName: &role, AssumeRolePolicyDocument: str(trustEC2)})
+	}
+	add := func(role string) *api.AddRoleToInstanceProfileInput {
+		return &api.AddRoleToInstanceProfileInput{InstanceProfileName: str("p"), RoleName: &role}
+	}
+	const lacks = "is not authorized to perform: iam:PassRole on resource: arn:aws:iam::123456789012:role/"
+	s.putUserPolicy("alice", "add", `{"Effect":"Allow","Action":"iam:AddRoleToInstanceProfile","Resource":"*"}`)
+	refused(s, alice.AddRoleToInstanceProfile, add("web"), "AccessDenied", lacks+"web")
+	s.putUserPolicy("alice", "pass", `{"Effect":"Allow","Action":"iam:PassRole","Resource":"arn:aws:iam::*:role/web","Condition":{"StringEquals":{"iam:PassedToService":"ecs-tasks.amazonaws.com"}}}`)
+	refused(s, alice.AddRoleToInstanceProfile, add("web"), "AccessDenied", lacks+"web")
+	s.putUserPolicy("alice", "pass", `{"Effect":"Allow","Action":"iam:PassRole","Resource":"arn:aws:iam::*:role/web","Condition":{"StringEquals":{"iam:PassedToService":"ec2.amazonaws.com"}}}`)
+	refused(s, alice.AddRoleToInstanceProfile, add("admin"), "AccessDenied", lacks+"admin")
+	ok(s, alice.AddRoleToInstanceProfile, add("web"))
+}
+
 // question is what the authoriser is asked about a call of alice's.
 func (s *served) question(action string, resources ...string) *wire.AuthorizationRequest {
 	u := ok(s, s.Client.GetUser, &api.GetUserInput{UserName: str("alice")}).User

@@ -17,7 +17,15 @@ func (s *Service) registerProfiles(w *wire.Service) {
 	handle(w, wire.Operation[api.ListInstanceProfilesForRoleInput]{Name: "ListInstanceProfilesForRole", ReadOnly: true},
 		s.ListInstanceProfilesForRole, s.onIdentity(s.roles, "RoleName"))
 	handle(w, wire.Operation[api.DeleteInstanceProfileInput]{Name: "DeleteInstanceProfile"}, s.DeleteInstanceProfile, profile)
-	handle(w, wire.Operation[api.AddRoleToInstanceProfileInput]{Name: "AddRoleToInstanceProfile"}, s.AddRoleToInstanceProfile, profile)
+	handle(w, wire.Operation[api.AddRoleToInstanceProfileInput]{
+		Name: "AddRoleToInstanceProfile",
+		Also: func(ctx context.Context, in *api.AddRoleToInstanceProfileInput) []wire.Permission {
+			return []wire.Permission{{
+				Action: "iam:PassRole", Resources: []string{s.onIdentity(s.roles, "RoleName").resource(ctx, in)},
+				Conditions: map[string][]string{"iam:PassedToService": {"ec2.amazonaws.com"}},
+			}}
+		},
+	}, s.AddRoleToInstanceProfile, profile)
 	handle(w, wire.Operation[api.RemoveRoleFromInstanceProfileInput]{Name: "RemoveRoleFromInstanceProfile"}, s.RemoveRoleFromInstanceProfile, profile)
 	handle(w, wire.Operation[api.TagInstanceProfileInput]{Name: "TagInstanceProfile"}, s.TagInstanceProfile, profile)
 	handle(w, wire.Operation[api.UntagInstanceProfileInput]{Name: "UntagInstanceProfile"}, s.UntagInstanceProfile, profile)
