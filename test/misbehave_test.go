@@ -210,7 +210,6 @@ func TestMisbehavingForkBomb(t *testing.T) {
 // TestMisbehavingShim: the task's shim is stopped by somebody. The task can be stopped
 // all the same, and says that its end is not known.
 func TestMisbehavingShim(t *testing.T) {
-	t.Parallel() // it mostly waits
 	t.Parallel()
 	u := newUnruly(t)
 	arn := u.begin(u.definition("hung", "ignore"))

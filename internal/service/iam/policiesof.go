@@ -14,9 +14,11 @@ type sourcePolicy struct {
 	// user_NAME_POLICY, group_NAME_POLICY, role_NAME_POLICY for an embedded one.
 	ID   string
 	Type types.PolicySourceType
-	// ARN of a managed policy, empty for an embedded one.
-	ARN  string
-	Text string
+	// ARN of a managed policy, empty for an embedded one, which has a Name and a Holder
+	// (the name of what it is embedded in).
+	ARN          string
+	Name, Holder string
+	Text         string
 }
 
 // appliedPolicies are all that apply to a user or role, from one snapshot.
@@ -69,7 +71,7 @@ func (s *Service) policiesOf(r store.Reader, sc store.Scope, b *book, i *identit
 // appendOwn adds an identity's embedded and attached policies, in a fixed order.
 func (s *Service) appendOwn(list []sourcePolicy, r store.Reader, sc store.Scope, b *book, i *identity) []sourcePolicy {
 	for name, text := range named(i.Inline) {
-		list = append(list, sourcePolicy{ID: b.noun + "_" + i.Name + "_" + name, Type: types.PolicySourceType(b.noun), Text: text})
+		list = append(list, sourcePolicy{ID: b.noun + "_" + i.Name + "_" + name, Type: types.PolicySourceType(b.noun), Name: name, Holder: i.Name, Text: text})
 	}
 	for _, arn := range i.Attached {
 		if source, ok := s.managedSource(r, sc, arn); ok {

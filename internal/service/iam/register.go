@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	api "github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"longshore.dev/longshore/internal/wire"
 )
@@ -32,6 +33,9 @@ func (s *Service) Register(r *wire.Registry) {
 	w := r.Add(wire.ServiceInfo{
 		Name: "iam", SigningName: "iam", Protocols: []wire.Protocol{wire.AWSQuery},
 		APIVersion: "2010-05-08", XMLNamespace: "https://iam.amazonaws.com/doc/2010-05-08/", ErrorCodes: errorCodes,
+		Unions: []any{
+			(*types.PolicyIdentifierMemberInlinePolicyIdentifier)(nil), (*types.PolicyIdentifierMemberPolicyArn)(nil), (*types.PolicyIdentifierMemberPolicyType)(nil),
+		},
 		Knows: func(operation string) bool { return strings.Contains("\n"+operations, "\n"+operation+" ") },
 	})
 	s.registerUsers(w)
@@ -41,6 +45,7 @@ func (s *Service) Register(r *wire.Registry) {
 	s.registerProfiles(w)
 	s.registerLinkedRoles(w)
 	s.registerAccount(w)
+	s.registerSimulation(w)
 }
 
 func (s *Service) registerUsers(w *wire.Service) {

@@ -66,3 +66,11 @@ func (s *Service) registerAccount(w *wire.Service) {
 	wire.Handle(w, wire.Operation[api.GetAccountSummaryInput]{Name: "GetAccountSummary", ReadOnly: true}, s.GetAccountSummary)
 	wire.Handle(w, wire.Operation[api.GetAccountAuthorizationDetailsInput]{Name: "GetAccountAuthorizationDetails", ReadOnly: true}, s.GetAccountAuthorizationDetails)
 }
+
+func (s *Service) registerSimulation(w *wire.Service) {
+	source := s.onSource()
+	wire.Handle(w, wire.Operation[api.SimulateCustomPolicyInput]{Name: "SimulateCustomPolicy", ReadOnly: true}, s.SimulateCustomPolicy)
+	handle(w, wire.Operation[api.SimulatePrincipalPolicyInput]{Name: "SimulatePrincipalPolicy", ReadOnly: true}, s.SimulatePrincipalPolicy, source)
+	wire.Handle(w, wire.Operation[api.GetContextKeysForCustomPolicyInput]{Name: "GetContextKeysForCustomPolicy", ReadOnly: true}, s.GetContextKeysForCustomPolicy)
+	handle(w, wire.Operation[api.GetContextKeysForPrincipalPolicyInput]{Name: "GetContextKeysForPrincipalPolicy", ReadOnly: true}, s.GetContextKeysForPrincipalPolicy, source)
+}

@@ -175,6 +175,17 @@ func (s *Service) onProfile() noun {
 	}}
 }
 
+// onSource is the user, group or role whose policies are simulated as a resource.
+func (s *Service) onSource() noun {
+	return noun{name: "PolicySourceArn", find: func(ctx context.Context, arn string) (known, bool) {
+		k := known{arn: arn}
+		if b, i, err := s.identityBy(s.snapshot(), scopeOf(ctx), arn); err == nil && b != s.groups {
+			k.tags = i.Tags
+		}
+		return k, true
+	}}
+}
+
 // onKeyOwner is the user that an access key belongs to as a resource.
 func (s *Service) onKeyOwner() noun {
 	return noun{kind: "user", name: "AccessKeyId", find: func(ctx context.Context, id string) (known, bool) {

@@ -62,6 +62,8 @@ GetAccessKeyLastUsed user/x/u
 GetAccountAuthorizationDetails *
 GetAccountPasswordPolicy *
 GetAccountSummary *
+GetContextKeysForCustomPolicy *
+GetContextKeysForPrincipalPolicy user/x/u
 GetGroup group/x/g
 GetGroupPolicy group/x/g
 GetInstanceProfile instance-profile/x/i
@@ -101,6 +103,8 @@ PutUserPolicy user/x/u iam:PermissionsBoundary
 RemoveRoleFromInstanceProfile instance-profile/x/i
 RemoveUserFromGroup group/x/g
 SetDefaultPolicyVersion policy/x/p
+SimulateCustomPolicy *
+SimulatePrincipalPolicy user/x/u
 TagInstanceProfile instance-profile/x/i aws:RequestTag/t aws:TagKeys
 TagPolicy policy/x/p aws:RequestTag/t aws:TagKeys
 TagRole role/x/r aws:RequestTag/t aws:TagKeys
@@ -134,6 +138,7 @@ func TestWhatAuthorisationIsAsked(t *testing.T) {
 		"Path": str("/new/"), "PathPrefix": x, "PermissionsBoundary": p.Arn, "AssumeRolePolicyDocument": str(trustEC2), "PolicyDocument": str(allowAll),
 		"Tags": []types.Tag{{Key: str("t"), Value: str("v")}}, "TagKeys": []string{"t"}, "AWSServiceName": str("ecs.amazonaws.com"), "AccountAlias": str("alias"),
 		"AccessKeyId": k.AccessKeyId, "Status": types.StatusTypeActive, "VersionId": str("v1"), "Description": str("d"),
+		"PolicyInputList": []string{allowAll}, "ActionNames": []string{"ecs:RunTask"}, "PolicySourceArn": str("arn:aws:iam::123456789012:user/x/u"),
 		"DeletionTaskId": str("task/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS/1"),
 	}
 	client := reflect.ValueOf(s.as(AccessKey{*k.AccessKeyId, *k.SecretAccessKey}))
