@@ -102,7 +102,7 @@ func TestInstanceProfiles(t *testing.T) {
 	}
 	refused(s, s.Client.AddRoleToInstanceProfile, add("none"), "NoSuchEntity", "The role with name none")
 	ok(s, s.Client.AddRoleToInstanceProfile, add("web"))
-	equal(t, "resource", s.last().Resources, "[arn:aws:iam::123456789012:instance-profile/x/p]")
+	equal(t, "the role that is passed", s.last().Resources, "[arn:aws:iam::123456789012:role/web]")
 	refused(s, s.Client.AddRoleToInstanceProfile, add("other"), "LimitExceeded", "Cannot exceed quota for InstanceSessionsPerInstanceProfile: 1")
 	equal(t, "its role", *ok(s, s.Client.GetInstanceProfile, &api.GetInstanceProfileInput{InstanceProfileName: str("p")}).InstanceProfile.Roles[0].RoleName, "web")
 	equal(t, "of the role", len(ok(s, s.Client.ListInstanceProfilesForRole, &api.ListInstanceProfilesForRoleInput{RoleName: str("web")}).InstanceProfiles), 1)
