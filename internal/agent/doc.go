@@ -10,7 +10,9 @@
 // statistics. It does not place tasks and does not know services.
 //
 // Invariants: states move forward only; a change is on disk before it is
-// submitted; every resource of a stopped task is removed, whatever failed.
+// submitted, but for RUNNING, which is told while it is being recorded (it is found
+// again from the container itself); every resource of a stopped task is removed,
+// whatever failed.
 //
 // The protocol's quirks are cases of the conformance tests, which play the control
 // plane frame by frame; converge_test.go plays one with faults, from a seed.
