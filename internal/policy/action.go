@@ -80,16 +80,8 @@ var vendorPattern = regexp.MustCompile(`^[0-9A-Za-z.*?-]*$`)
 
 func (p *parser) actionElement(s *statement, n, is, not *node) {
 	element, negated := p.either(n, is, not, "Action")
-	if element == nil {
-		p.fail(noActionRound, "Policy statement must contain actions.", "")
-		return
-	}
 	s.notAction = negated
-	items := p.texts(element, "Action")
-	if len(items) == 0 {
-		p.fail(noActionRound, "Policy statement must contain actions.", "")
-	}
-	for _, item := range items {
+	for _, item := range p.demanded(element, "Action", noActionRound) {
 		p.checkAction(item.text)
 		s.actions.add(lower(item.text))
 	}

@@ -18,16 +18,8 @@ func (p *parser) resourceElement(s *statement, n, is, not *node) {
 		}
 		return
 	}
-	if element == nil {
-		p.fail(noResourceRound, "Policy statement must contain resources.", "")
-		return
-	}
 	s.notRes = negated
-	items := p.texts(element, "Resource")
-	if len(items) == 0 {
-		p.fail(noResourceRound, "Policy statement must contain resources.", "")
-	}
-	for _, item := range items {
+	for _, item := range p.demanded(element, "Resource", noResourceRound) {
 		if compiled, ok := p.resourcePattern(item); ok {
 			s.resources = append(s.resources, compiled)
 		}

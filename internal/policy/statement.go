@@ -152,3 +152,15 @@ func (p *parser) texts(n *node, name string) []*node {
 	}
 	return items
 }
+
+// demanded returns the strings of an element that a statement must have.
+func (p *parser) demanded(element *node, name string, r round) []*node {
+	var items []*node
+	if element != nil {
+		items = p.texts(element, name)
+	}
+	if len(items) == 0 {
+		p.fail(r, "Policy statement must contain "+lower(name)+"s.", "")
+	}
+	return items
+}
