@@ -78,7 +78,8 @@ func TestWhatAppliesToAUser(t *testing.T) {
 	ok(s, s.Client.AttachGroupPolicy, &api.AttachGroupPolicyInput{GroupName: str("dev"), PolicyArn: str(awsPolicyPrefix + "ReadOnlyAccess")})
 	ok(s, s.Client.PutUserPermissionsBoundary, &api.PutUserPermissionsBoundaryInput{UserName: str("alice"), PermissionsBoundary: bound})
 
-	applied := s.policiesOfUser(s.snapshot(), account, *u.UserId)
+	snap, sc := s.snapshot(), accountScope(account)
+	applied := s.policiesOf(snap, sc, s.users, s.users.find(snap, sc, *u.UserId))
 	var got []string
 	for _, p := range applied.Identity {
 		got = append(got, fmt.Sprintf("%s (%s)", p.ID, p.Type))
@@ -86,12 +87,13 @@ func TestWhatAppliesToAUser(t *testing.T) {
 	equal(t, "applied", got, "[user_alice_i (user) own (user-managed) group_dev_j (group) ReadOnlyAccess (aws-managed)]")
 	equal(t, "the default version", applied.Identity[1].Text, second)
 	equal(t, "boundary", []any{applied.Boundary.ARN, applied.Boundary.Text}, []any{*bound, allowAll})
-	if s.policiesOfUser(s.snapshot(), "999999999999", *u.UserId) != nil || s.policiesOfRole(s.snapshot(), account, *u.UserId) != nil {
+	if s.users.find(snap, accountScope("999999999999"), *u.UserId) != nil || s.roles.find(snap, sc, *u.UserId) != nil {
 		t.Error("a user was found in another account, or as a role")
 	}
 	r := s.role("web")
 	ok(s, s.Client.AttachRolePolicy, &api.AttachRolePolicyInput{RoleName: str("web"), PolicyArn: arn})
-	role := s.policiesOfRole(s.snapshot(), account, *r.RoleId)
+	snap = s.snapshot()
+	role := s.policiesOf(snap, sc, s.roles, s.roles.find(snap, sc, *r.RoleId))
 	equal(t, "the role's", []any{len(role.Identity), role.Identity[0].ARN, role.Boundary == nil}, []any{1, *arn, true})
 }
 

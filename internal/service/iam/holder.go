@@ -37,17 +37,16 @@ func (s *Service) Holder(p wire.Principal) (*Holder, error) {
 	if p.Kind != wire.PrincipalUser {
 		return nil, fmt.Errorf("nobody knows the policies of a principal of the kind %q", p.Kind)
 	}
-	r := s.snapshot()
-	u := s.users.find(r, accountScope(p.AccountID), p.UserID)
-	applied := s.policiesOfUser(r, p.AccountID, p.UserID)
-	if u == nil || applied == nil {
+	r, sc := s.snapshot(), accountScope(p.AccountID)
+	u := s.users.find(r, sc, p.UserID)
+	if u == nil {
 		return nil, errNoHolder
 	}
 	h := &Holder{
 		Principal: policy.Principal{Account: p.AccountID, ARN: p.ARN, ID: p.UserID},
 		Type:      "User", Name: u.Name, UserID: p.UserID, Tags: u.Tags,
 	}
-	return h, s.compile(h, applied)
+	return h, s.compile(h, s.policiesOf(r, sc, s.users, u))
 }
 
 // compile fills in a holder's policies. One that cannot be read might deny: then

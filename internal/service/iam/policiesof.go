@@ -30,36 +30,14 @@ type appliedPolicies struct {
 	Boundary *sourcePolicy
 }
 
-// policiesOfUser collects what applies to the user with an ID; nil when there is
-// no such user.
-func (s *Service) policiesOfUser(r store.Reader, account, userID string) *appliedPolicies {
-	sc := accountScope(account)
-	u := s.users.find(r, sc, userID)
-	if u == nil {
-		return nil
-	}
-	applied := s.policiesOf(r, sc, s.users, u)
-	for _, id := range u.Groups {
+// policiesOf collects what applies to a user, group or role.
+func (s *Service) policiesOf(r store.Reader, sc store.Scope, b *book, i *identity) *appliedPolicies {
+	applied := &appliedPolicies{Identity: s.appendOwn(nil, r, sc, b, i)}
+	for _, id := range i.Groups {
 		if g := s.groups.find(r, sc, id); g != nil {
 			applied.Identity = s.appendOwn(applied.Identity, r, sc, s.groups, g)
 		}
 	}
-	return applied
-}
-
-// policiesOfRole collects what applies to the role with an ID; nil when there is no
-// such role.
-func (s *Service) policiesOfRole(r store.Reader, account, roleID string) *appliedPolicies {
-	sc := accountScope(account)
-	i := s.roles.find(r, sc, roleID)
-	if i == nil {
-		return nil
-	}
-	return s.policiesOf(r, sc, s.roles, i)
-}
-
-func (s *Service) policiesOf(r store.Reader, sc store.Scope, b *book, i *identity) *appliedPolicies {
-	applied := &appliedPolicies{Identity: s.appendOwn(nil, r, sc, b, i)}
 	if i.Boundary != "" {
 		// A boundary without a document allows nothing.
 		boundary, _ := s.managedSource(r, sc, i.Boundary)

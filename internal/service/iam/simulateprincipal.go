@@ -29,14 +29,6 @@ func (s *Service) identityBy(r store.Reader, sc store.Scope, arn string) (*book,
 	return b, i, nil
 }
 
-// appliedTo collects what applies to an identity.
-func (s *Service) appliedTo(r store.Reader, sc store.Scope, b *book, i *identity) *appliedPolicies {
-	if b == s.users {
-		return s.policiesOfUser(r, sc.Account, i.ID)
-	}
-	return s.policiesOf(r, sc, b, i)
-}
-
 // SimulatePrincipalPolicy decides by the policies of a user, group or role, and by
 // those that are given besides.
 func (s *Service) SimulatePrincipalPolicy(ctx context.Context, in *api.SimulatePrincipalPolicyInput) (*api.SimulatePrincipalPolicyOutput, error) {
@@ -76,7 +68,7 @@ func (s *Service) simulationOf(ctx context.Context, arn *string, without []types
 	if deref(input.caller) == *arn {
 		m.principal.ID = i.ID
 	}
-	applied := s.appliedTo(r, sc, b, i)
+	applied := s.policiesOf(r, sc, b, i)
 	for _, source := range applied.Identity {
 		if !excluded(source, without) {
 			if err := m.add(s, source); err != nil {
