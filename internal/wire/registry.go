@@ -100,6 +100,11 @@ type Permission struct {
 	Conditions map[string][]string
 }
 
+// PassRole is the permission to hand roles over to a service ("ec2.amazonaws.com").
+func PassRole(service string, roles ...string) Permission {
+	return Permission{Action: "iam:PassRole", Resources: roles, Conditions: map[string][]string{"iam:PassedToService": {service}}}
+}
+
 // Credential is what an access key id stands for.
 type Credential struct {
 	SecretAccessKey string

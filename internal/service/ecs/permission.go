@@ -58,9 +58,7 @@ func passingRoles(ctx context.Context, roles ...*string) []wire.Permission {
 	if len(arns) == 0 {
 		return nil
 	}
-	return []wire.Permission{{
-		Action: "iam:PassRole", Resources: arns, Conditions: map[string][]string{"iam:PassedToService": {tasksService}},
-	}}
+	return []wire.Permission{wire.PassRole(tasksService, arns...)}
 }
 
 // launching are the permissions that starting tasks needs besides its own: to hand

@@ -10,20 +10,17 @@ import (
 )
 
 func (s *Service) registerProfiles(w *wire.Service) {
-	profile := s.onProfile()
+	profile, role := s.onProfile(), s.onIdentity(s.roles, "RoleName")
 	handle(w, wire.Operation[api.CreateInstanceProfileInput]{Name: "CreateInstanceProfile"}, s.CreateInstanceProfile, profile)
 	handle(w, wire.Operation[api.GetInstanceProfileInput]{Name: "GetInstanceProfile", ReadOnly: true}, s.GetInstanceProfile, profile)
 	handle(w, wire.Operation[api.ListInstanceProfilesInput]{Name: "ListInstanceProfiles", ReadOnly: true}, s.ListInstanceProfiles, profile)
 	handle(w, wire.Operation[api.ListInstanceProfilesForRoleInput]{Name: "ListInstanceProfilesForRole", ReadOnly: true},
-		s.ListInstanceProfilesForRole, s.onIdentity(s.roles, "RoleName"))
+		s.ListInstanceProfilesForRole, role)
 	handle(w, wire.Operation[api.DeleteInstanceProfileInput]{Name: "DeleteInstanceProfile"}, s.DeleteInstanceProfile, profile)
 	handle(w, wire.Operation[api.AddRoleToInstanceProfileInput]{
 		Name: "AddRoleToInstanceProfile",
 		Also: func(ctx context.Context, in *api.AddRoleToInstanceProfileInput) []wire.Permission {
-			return []wire.Permission{{
-				Action: "iam:PassRole", Resources: []string{s.onIdentity(s.roles, "RoleName").resource(ctx, in)},
-				Conditions: map[string][]string{"iam:PassedToService": {"ec2.amazonaws.com"}},
-			}}
+			return []wire.Permission{wire.PassRole("ec2.amazonaws.com", role.resource(ctx, in))}
 		},
 	}, s.AddRoleToInstanceProfile, profile)
 	handle(w, wire.Operation[api.RemoveRoleFromInstanceProfileInput]{Name: "RemoveRoleFromInstanceProfile"}, s.RemoveRoleFromInstanceProfile, profile)
