@@ -44,21 +44,35 @@ func (a *Authorizer) Authorize(ctx context.Context, req *wire.AuthorizationReque
 	if err != nil {
 		return denied(req, req.Resources[0], "because "+err.Error())
 	}
-	ofCall := h.conditions(req)
+	var ofCall *policy.Context // who has no policies needs none
+	if h.hasPolicies() {
+		ofCall = h.conditions(req)
+	}
 	for _, resource := range req.Resources {
-		conditions := ofCall
-		if req.OnResource != nil {
-			conditions = ofCall.Clone()
-			conditions.Merge(req.OnResource(resource))
-		}
-		r := policy.NewRequest(h.Principal, req.Action, resource, conditions)
-		r.ResourceAccount = accountOf(resource, req.Call.Account)
-		conditions.Set("aws:ResourceAccount", r.ResourceAccount)
+		account := accountOf(resource, req.Call.Account)
+		r := policy.NewRequest(h.Principal, req.Action, resource, withResource(ofCall, req, resource, account))
+		r.ResourceAccount = account
 		if d := policy.Evaluate(r, &h.Policies); !d.Allowed {
 			return denied(req, resource, d.Reason(req.Action))
 		}
 	}
 	return nil
+}
+
+// withResource adds to the conditions of a call those of one of its resources.
+func withResource(ofCall *policy.Context, req *wire.AuthorizationRequest, resource, account string) *policy.Context {
+	if ofCall == nil {
+		return nil
+	}
+	c := ofCall
+	if req.OnResource != nil {
+		if tags := req.OnResource(resource); len(tags) > 0 {
+			c = ofCall.Clone()
+			c.Merge(tags)
+		}
+	}
+	c.Set("aws:ResourceAccount", account)
+	return c
 }
 
 // free are the actions that need no permission, and that no policy can deny.

@@ -22,6 +22,10 @@ type Holder struct {
 	Tags   map[string]string
 }
 
+func (h *Holder) hasPolicies() bool {
+	return len(h.Policies.Identity) > 0 || len(h.Policies.Session) > 0 || h.Policies.Boundary != nil || h.Policies.Resource != nil
+}
+
 // errNoHolder is the answer for a principal that was deleted while its call ran.
 var errNoHolder = errors.New("the principal does not exist any more")
 
