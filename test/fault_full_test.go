@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -15,30 +14,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"longshore.dev/longshore/internal/disktest"
 )
 
 // smallDisk mounts a file system of its own, of so many MB and inodes.
-func smallDisk(t *testing.T, megabytes int64, inodes int) string {
+func smallDisk(t *testing.T, megabytes, inodes int) string {
 	t.Helper()
-	needRoot(t)
-	dir := t.TempDir()
-	file, disk := filepath.Join(dir, "image"), filepath.Join(dir, "disk")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(file, megabytes<<20); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(disk, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
-		t.Skip("no mkfs.ext4 here, to make a small disk")
-	}
-	mustRun(t, "mkfs.ext4", "-q", "-m", "0", "-N", fmt.Sprint(inodes), file)
-	if out, err := exec.Command("mount", "-o", "loop", file, disk).CombinedOutput(); err != nil {
-		t.Skipf("no loop devices here, to mount a small disk: %s", out)
-	}
+	disk := disktest.Ext4(t, megabytes, inodes)
 	t.Cleanup(func() { mustRun(t, "umount", disk) })
 	return disk
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -14,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"longshore.dev/longshore/internal/disktest"
 	"longshore.dev/longshore/internal/image"
 	"longshore.dev/longshore/internal/image/imagetest"
 )
@@ -21,20 +21,7 @@ import (
 // smallExt4 mounts a small ext4 for the test's time.
 func smallExt4(t testing.TB, megabytes, inodes int) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: it mounts a small disk")
-	}
-	file, dir := filepath.Join(t.TempDir(), "disk"), t.TempDir()
-	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, int64(megabytes)<<20)); err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range [][]string{
-		{"mkfs.ext4", "-q", "-m", "0", "-N", fmt.Sprint(inodes), file}, {"mount", "-o", "loop", file, dir},
-	} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("no small ext4 here: %s: %v: %s", args[0], err, out)
-		}
-	}
+	dir := disktest.Ext4(t, megabytes, inodes)
 	t.Cleanup(func() { unmountDisk(t, dir) })
 	return dir
 }
