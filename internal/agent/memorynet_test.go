@@ -117,8 +117,12 @@ func (s *memoryStream) set(d *deadline, at time.Time) {
 		d.timer.Stop()
 		d.timer = nil
 	}
-	if d.at = at; !at.IsZero() {
-		d.timer = time.AfterFunc(time.Until(at), func() {
+	d.at = at
+	// One that is over already needs no timer, and must have none: in a synctest
+	// bubble it would run at once, and two that do so at the same moment can crash
+	// the race detector's runtime (go1.26).
+	if left := time.Until(at); !at.IsZero() && left > 0 {
+		d.timer = time.AfterFunc(left, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.changed.Broadcast()
