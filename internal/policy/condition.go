@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/base64"
 	"net/netip"
 	"time"
@@ -106,7 +107,7 @@ func (c *condition) matches(v string, ctx *Context) bool {
 	case numericFamily:
 		n, ok := parseNumber(v)
 		for _, want := range c.numbers {
-			if ok && c.op.ordered(compareNumbers(n, want)) {
+			if ok && c.op.ordered(cmp.Compare(n, want)) {
 				return true
 			}
 		}

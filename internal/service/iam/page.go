@@ -3,6 +3,7 @@ package iam
 import (
 	"encoding/base64"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -54,12 +55,7 @@ func page[T any](items iter.Seq2[string, T], marker *string, maxItems *int32) (p
 // named lists values under names, in the order of the names.
 func named[T any](m map[string]T) iter.Seq2[string, T] {
 	return func(yield func(string, T) bool) {
-		names := make([]string, 0, len(m))
-		for name := range m {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		for _, name := range names {
+		for _, name := range slices.Sorted(maps.Keys(m)) {
 			if !yield(name, m[name]) {
 				return
 			}
