@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"longshore.dev/longshore/internal/acs"
@@ -37,6 +38,7 @@ func TestPayloadsUpsert(t *testing.T) {
 			p.acked(fmt.Sprint("m", i))
 		}
 		s.told("t1", "RUNNING")
+		synctest.Wait() // the agent knows that it was told
 		s.restart()
 		p = s.session()
 		p.send(acs.TypePayload, payloadOf("again", 9, task))
