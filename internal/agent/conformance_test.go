@@ -183,6 +183,7 @@ func (s *scene) halt() {
 func (s *scene) restart() {
 	s.t.Helper()
 	s.halt()
+	synctest.Wait() // a session that the former one began arrives before they are dropped
 	for _, from := range []chan *peer{s.acs, s.tcs} {
 		for len(from) > 0 {
 			<-from
