@@ -31,6 +31,7 @@ const maxTokenFile = 4 << 10
 // Run is a node's life until the process is told to end.
 func (a *agentCommand) Run(ctx context.Context, c *console) error {
 	log := c.logger(a.LogLevel)
+	outlast(log)
 	token, err := a.token()
 	if err != nil {
 		return err

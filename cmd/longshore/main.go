@@ -125,7 +125,9 @@ type serverCommand struct {
 
 // Run serves until the process is told to end.
 func (s *serverCommand) Run(ctx context.Context, c *console) error {
-	server, err := control.Open(ctx, s.config(&s.baseFlags, c.logger(s.LogLevel)))
+	log := c.logger(s.LogLevel)
+	outlast(log)
+	server, err := control.Open(ctx, s.config(&s.baseFlags, log))
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,23 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"longshore.dev/longshore/internal/oomscore"
 )
+
+// outlast makes this process one of the last that the kernel ends when the machine
+// runs out of memory. Who may not ask for that serves all the same.
+func outlast(log *slog.Logger) {
+	if err := oomscore.Set(oomscore.Main); err != nil {
+		log.Info("this process may be ended first when the machine runs out of memory", "reason", err)
+	}
+}
 
 // settle gives back what starting took and running does not need: free heap, and
 // the resident pages of the program itself, most of which are code and tables that

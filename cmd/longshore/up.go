@@ -26,6 +26,7 @@ type upCommand struct {
 // Run serves until the process is told to end.
 func (u *upCommand) Run(ctx context.Context, c *console) error {
 	log := c.logger(u.LogLevel)
+	outlast(log)
 	began := time.Now()
 	server, err := control.Open(ctx, u.config(&u.baseFlags, log))
 	if err != nil {

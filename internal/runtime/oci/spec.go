@@ -53,6 +53,10 @@ type Host struct {
 	CgroupV2       bool
 	// CountsPIDs tells that processes can be limited.
 	CountsPIDs bool
+	// OOMScore is the score that the container's processes start with, nil for this
+	// process's own: when the machine runs out of memory they count by what they use,
+	// like other programs and Docker's containers.
+	OOMScore *int
 	// Runner is the executable that is mounted as the container's init.
 	Runner string
 	// Devices are Spec.Devices as found on the host, or all for a privileged container.
@@ -104,6 +108,7 @@ func Build(s runtime.Spec, h Host) (*specs.Spec, []string, error) {
 			Sysctl:      s.Sysctls,
 		},
 	}
+	spec.Process.OOMScoreAdj = h.OOMScore
 	if !s.Privileged {
 		spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = maskedPaths, readonlyPaths
 		if !s.SeccompUnconfined {

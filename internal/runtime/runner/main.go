@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
+	"longshore.dev/longshore/internal/oomscore"
 	"longshore.dev/longshore/internal/runtime/shimrpc"
 )
 
@@ -64,6 +65,9 @@ func run(config string) error {
 	unixListener, ok := listener.(*net.UnixListener)
 	if !ok {
 		return fmt.Errorf("the listening socket is a %T", listener)
+	}
+	if err := oomscore.Set(oomscore.Shim); err != nil {
+		logrus.WithError(err).Info("this shim counts by its use when the machine runs out of memory")
 	}
 	s, err := newShim(cfg, time.Now)
 	if err != nil {

@@ -17,7 +17,7 @@ var commands = []string{
 	"connect", "statfs", "inheritable", "holdns", "givens", "ptrace-other",
 
 	"brood", "bomb", "daemon", "shut", "garbage", "oneline", "numbered", "zombies", "rename", "rmroot", "fill", "oomchild",
-	"freeze", "stopped", "deep", "undead",
+	"freeze", "stopped", "score",
 }
 
 // RootFS builds a root file system and returns its directory, which goes with

@@ -29,10 +29,9 @@ var misbehaving = map[string]func([]string) int{
 	"rmroot":   removeRoot,
 	"fill":     fill,
 	"oomchild": oomChild,
+	"score":    score,
 	"freeze":   freeze,
 	"stopped":  stopped,
-	"deep":     deep,
-	"undead":   undead,
 }
 
 func forever() int {
@@ -208,6 +207,25 @@ func oomChild(args []string) int {
 	return 3
 }
 
+// score tells how this process and a child of it count when memory runs out, and
+// whether they may count for less.
+func score(args []string) int {
+	raw, err := os.ReadFile("/proc/self/oom_score_adj")
+	if err != nil {
+		say("read", err)
+		return 1
+	}
+	fmt.Print("counts ", string(raw))
+	say("lower", os.WriteFile("/proc/self/oom_score_adj", []byte("-1"), 0))
+	if len(args) > 0 {
+		return 0
+	}
+	child := exec.Command("/bin/score", "child")
+	child.Stdout = os.Stdout
+	say("child", child.Run())
+	return 0
+}
+
 // freeze makes a cgroup of its own below the container's, goes in with a child and
 // freezes it: only a privileged container can.
 func freeze([]string) int {
@@ -238,36 +256,4 @@ func stopped(args []string) int {
 	say("start", child.Start())
 	_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	return forever()
-}
-
-// deep makes directories in directories.
-func deep(args []string) int {
-	if err := os.Chdir("/tmp"); err != nil {
-		return 1
-	}
-	depth := 0
-	for range number(args, 0, 1000) {
-		if unix.Mkdir("d", 0o755) != nil || unix.Chdir("d") != nil {
-			break
-		}
-		depth++
-	}
-	fmt.Println("depth", depth)
-	return 0
-}
-
-// undead makes a file that cannot be removed.
-func undead(args []string) int {
-	if err := os.WriteFile(args[0], []byte("x"), 0o600); err != nil {
-		say("write", err)
-		return 1
-	}
-	f, err := os.Open(args[0])
-	if err != nil {
-		return 1
-	}
-	const immutable, appendOnly = 0x10, 0x20
-	say("flags", unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, immutable|appendOnly))
-	say("remove", os.Remove(args[0]))
-	return 0
 }
