@@ -53,10 +53,9 @@ type Host struct {
 	CgroupV2       bool
 	// CountsPIDs tells that processes can be limited.
 	CountsPIDs bool
-	// OOMScore is the score that the container's processes start with, nil for this
-	// process's own: when the machine runs out of memory they count by what they use,
-	// like other programs and Docker's containers.
-	OOMScore *int
+	// SparedByOOM tells that this process counts for less than its use when the machine
+	// runs out of memory. The container's count by what they use, as Docker's do.
+	SparedByOOM bool
 	// Runner is the executable that is mounted as the container's init.
 	Runner string
 	// Devices are Spec.Devices as found on the host, or all for a privileged container.
@@ -108,7 +107,9 @@ func Build(s runtime.Spec, h Host) (*specs.Spec, []string, error) {
 			Sysctl:      s.Sysctls,
 		},
 	}
-	spec.Process.OOMScoreAdj = h.OOMScore
+	if h.SparedByOOM {
+		spec.Process.OOMScoreAdj = new(int)
+	}
 	if !s.Privileged {
 		spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = maskedPaths, readonlyPaths
 		if !s.SeccompUnconfined {

@@ -287,3 +287,14 @@ func TestEveryContainerHasAProcessLimit(t *testing.T) {
 		t.Error("a limit where the machine has none to set")
 	}
 }
+
+// A shim that the kernel spares does not hand that on to what it starts.
+func TestOOMScoreIsNotInherited(t *testing.T) {
+	if spec, _ := build(t, runtime.Spec{}, nil); spec.Process.OOMScoreAdj != nil {
+		t.Errorf("the kernel's choice is changed to %d without need", *spec.Process.OOMScoreAdj)
+	}
+	spared, _ := build(t, runtime.Spec{}, func(h *Host) { h.SparedByOOM = true })
+	if score := spared.Process.OOMScoreAdj; score == nil || *score != 0 {
+		t.Errorf("a container inherits that its shim is spared: %v", score)
+	}
+}

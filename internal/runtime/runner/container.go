@@ -19,7 +19,6 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
-	"longshore.dev/longshore/internal/oomscore"
 	"longshore.dev/longshore/internal/runtime"
 	"longshore.dev/longshore/internal/runtime/oci"
 	"longshore.dev/longshore/internal/runtime/shimrpc"
@@ -226,16 +225,11 @@ func (c *container) hostFor(root prepared) (oci.Host, error) {
 	if err != nil {
 		return oci.Host{}, err
 	}
-	var score *int
-	if oomscore.Lowered() {
-		score = new(int)
-	}
 	return oci.Host{
-		OOMScore: score,
-		Arch:     goruntime.GOARCH, Compat: root.compat, RootFSPath: s.groupPath("rootfs"), CgroupPath: c.cgroup,
+		Arch: goruntime.GOARCH, Compat: root.compat, RootFSPath: s.groupPath("rootfs"), CgroupPath: c.cgroup,
 		MountNS: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), root.namespace.Fd()),
 		PIDNS:   pid, IPCNS: ipc, User: root.user,
-		Capabilities: s.host.capabilities, HardLimits: s.host.hardLimits, SwapAccounting: s.host.swapAccounting,
+		Capabilities: s.host.capabilities, HardLimits: s.host.hardLimits, SwapAccounting: s.host.swapAccounting, SparedByOOM: s.host.sparedByOOM,
 		CgroupV2: s.layout.V2, CountsPIDs: s.layout.Has("pids"), Runner: s.cfg.Runner, Devices: devices, DeviceRules: rules,
 	}, nil
 }

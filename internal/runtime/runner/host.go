@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"longshore.dev/longshore/internal/oomscore"
 	"longshore.dev/longshore/internal/runtime"
 	"longshore.dev/longshore/internal/runtime/cgroup"
 )
@@ -25,10 +26,11 @@ type machine struct {
 	capabilities   uint64
 	hardLimits     map[string]uint64
 	swapAccounting bool
+	sparedByOOM    bool
 }
 
 func inspect(layout cgroup.Layout) machine {
-	m := machine{hardLimits: map[string]uint64{}, capabilities: permittedCapabilities()}
+	m := machine{hardLimits: map[string]uint64{}, capabilities: permittedCapabilities(), sparedByOOM: oomscore.Lowered()}
 	for name, resource := range map[string]int{
 		"as": unix.RLIMIT_AS, "core": unix.RLIMIT_CORE, "cpu": unix.RLIMIT_CPU, "data": unix.RLIMIT_DATA,
 		"fsize": unix.RLIMIT_FSIZE, "locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK,
