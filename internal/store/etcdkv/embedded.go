@@ -89,7 +89,10 @@ func OpenEmbedded(ctx context.Context, opts Embedded) (*KV, error) {
 	kv := newKV(v3client.New(m.etcd.Server), "", limits{txnOps: embeddedTxnOps, requestBytes: embeddedRequestBytes})
 	kv.release = m.close
 	kv.room = func() error { return checkSpace(dir.path, spaceRunning) }
-	kv.maintenance = newMaintenance(m.etcd.Server, opts)
+	kv.maintenance = newMaintenance(m.etcd.Server, dir, opts)
+	if err := dir.reserve(); err != nil {
+		opts.Log.Warn("store: no space could be set aside for the database", "error", err)
+	}
 	kv.running.Go(func() {
 		select {
 		case <-m.failed:

@@ -40,6 +40,8 @@ type maintenance struct {
 	log          *slog.Logger
 	now          func() time.Time
 	wakeup       chan struct{}
+	// reserve sets disk space aside for what etcd has still to write.
+	reserve func() error
 
 	marks       []mark
 	compacted   mark
@@ -56,9 +58,9 @@ type mark struct {
 	written  int64 // bytes committed until then
 }
 
-func newMaintenance(server *etcdserver.EtcdServer, o Embedded) *maintenance {
+func newMaintenance(server *etcdserver.EtcdServer, dir *dataDir, o Embedded) *maintenance {
 	return &maintenance{
-		server: server, quota: o.QuotaBytes, historyAge: o.HistoryAge, historyBytes: o.HistoryBytes,
+		server: server, reserve: dir.reserve, quota: o.QuotaBytes, historyAge: o.HistoryAge, historyBytes: o.HistoryBytes,
 		defragMin: o.defragMin, lookEvery: o.lookEvery, log: o.Log, now: o.Now, wakeup: make(chan struct{}, 1),
 	}
 }
@@ -79,6 +81,7 @@ func (kv *KV) maintain() {
 		if kv.room() != nil {
 			continue // to forget is to write, too
 		}
+		_ = m.reserve() // the start has said why it can't
 		kv.compactHistory(now)
 		if m.full() { // perhaps since an earlier run
 			kv.repairIfDue(now)

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"longshore.dev/longshore/internal/disktest"
 	"longshore.dev/longshore/internal/store"
 	"longshore.dev/longshore/internal/store/etcdkv"
 )
@@ -233,6 +235,38 @@ func TestFullDiskIsWaitedFor(t *testing.T) {
 	}
 }
 
+// TestDiskFullBeforeTheCommit: etcd commits to its database a while after it has said
+// yes, perhaps on a disk that others have filled in between; it must not end then.
+func TestDiskFullBeforeTheCommit(t *testing.T) {
+	dir := disktest.Ext4(t, 400, 1000)
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	kv := openEmbedded(t, etcdkv.Embedded{Dir: filepath.Join(dir, "data")})
+	ballast := filepath.Join(dir, "ballast")
+	for round := range 10 {
+		for n := range 8 {
+			txn := store.Txn{Ops: []store.Op{{Key: fmt.Sprint(round, "/", n), Value: make([]byte, 100<<10)}}}
+			if _, err := kv.Commit(t.Context(), []store.Txn{txn}); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+		}
+		filled := time.Now()
+		fillAtOnce(t, ballast)
+		for committed := filled; !committed.After(filled) && kv.Err() == nil; time.Sleep(time.Millisecond) {
+			info, err := os.Stat(filepath.Join(dir, "data", "etcd", "member", "snap", "db"))
+			if err != nil || time.Since(filled) > 10*time.Second {
+				t.Fatalf("round %d: etcd has not committed: %v", round, err)
+			}
+			committed = info.ModTime()
+		}
+		if err := kv.Err(); err != nil {
+			t.Fatalf("round %d: the store has stopped: %v", round, err)
+		}
+		if err := os.Remove(ballast); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestDiskFillsUp: the writers stop with a clear error in place of a stack
 // trace, and with space again everything acknowledged is there.
 func TestDiskFillsUp(t *testing.T) {
@@ -248,6 +282,23 @@ func TestDiskFillsUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	crashRun(t, data, &acked, crashOptions{})
+}
+
+// fillAtOnce takes what the disk has left in less time than etcd waits with a commit.
+func fillAtOnce(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size, at := int64(64<<20), int64(0); size >= 4096; {
+		if err := syscall.Fallocate(int(f.Fd()), 0, at, size); err != nil {
+			size /= 2
+			continue
+		}
+		at += size
+	}
 }
 
 // fill writes a file until the disk is full.
