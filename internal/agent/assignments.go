@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
@@ -32,7 +33,17 @@ type assignments struct {
 	// lives, and that what was sent before it has come.
 	missing []acs.ManifestTask
 	overdue time.Time
+	// unrecorded are payloads that could not be written to disk, by message id. They
+	// are taken again every retryEvery.
+	unrecorded map[string]json.RawMessage
 }
+
+const (
+	// retryEvery is how often payloads are tried that could not be recorded.
+	retryEvery = time.Second
+	// maxUnrecorded bounds them; the control plane repeats what is not kept here.
+	maxUnrecorded = 64
+)
 
 // openAssignments is one life of the ACS session.
 func (a *Agent) openAssignments(ctx context.Context) (opened bool, err error) {
@@ -54,7 +65,7 @@ func (a *Agent) openAssignments(ctx context.Context) (opened bool, err error) {
 	a.hadSession.Store(true)
 	a.connected.Store(true)
 	defer a.connected.Store(false)
-	return true, (&assignments{Agent: a, client: client}).run(ctx)
+	return true, (&assignments{Agent: a, client: client, unrecorded: map[string]json.RawMessage{}}).run(ctx)
 }
 
 func (s *assignments) run(ctx context.Context) (err error) {
@@ -62,8 +73,14 @@ func (s *assignments) run(ctx context.Context) (err error) {
 	defer func() { in.close(err) }()
 	life := time.NewTimer(sessionLife + rand.N(sessionLifeJitter))
 	defer life.Stop()
+	retry := time.NewTicker(retryEvery)
+	defer retry.Stop()
 	for {
 		select {
+		case <-retry.C:
+			if err := s.retryUnrecorded(ctx); err != nil {
+				return err
+			}
 		case frame := <-in.frames:
 			if err := s.receive(ctx, frame); err != nil {
 				return err
@@ -165,12 +182,34 @@ func (s *assignments) receivePayload(ctx context.Context, message json.RawMessag
 				return s.refuse(ctx, message, fmt.Sprintf("task ARN %q does not end in a task id", truncate(t.ARN, 256)))
 			}
 			if err := s.engine.take(t, problems[i]); err != nil {
-				s.log.Error("a task could not be accepted", "task", t.ARN, "error", err)
+				s.notRecorded(m.MessageID, message, t.ARN, err)
 				return nil
 			}
 		}
 	}
+	delete(s.unrecorded, m.MessageID)
 	return s.acknowledge(ctx, m.ClusterARN, m.ContainerInstanceARN, m.MessageID)
+}
+
+// notRecorded keeps a payload to be taken again, so that its tasks need not wait until
+// the control plane repeats it.
+func (s *assignments) notRecorded(id string, message json.RawMessage, task string, err error) {
+	if s.unrecorded[id] != nil {
+		return // said before
+	}
+	s.log.Error("a task could not be accepted", "task", task, "error", err)
+	if !errors.Is(err, errDraining) && len(s.unrecorded) < maxUnrecorded {
+		s.unrecorded[id] = message
+	}
+}
+
+func (s *assignments) retryUnrecorded(ctx context.Context) error {
+	for _, message := range s.unrecorded {
+		if err := s.receivePayload(ctx, message); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // receiveManifest answers a manifest that is newer than any seen before.

@@ -2,12 +2,15 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.etcd.io/bbolt"
 
 	"longshore.dev/longshore/internal/acs"
 )
@@ -25,6 +28,41 @@ func TestPayloadIsAcknowledgedRunAndReported(t *testing.T) {
 		if got := s.statuses("t1"); !slices.Equal(got, []string{"RUNNING", "STOPPED"}) {
 			t.Fatalf("submitted %v", got)
 		}
+	})
+}
+
+// A task that the disk had no room for is taken when it has, and not only when the
+// control plane repeats it.
+func TestUnrecordedPayloadIsTakenSoon(t *testing.T) {
+	play(t, func(t *testing.T, s *scene) {
+		s.boot()
+		p := s.session()
+		bolt := s.agent.engine.db.bolt
+		full := func(full bool) {
+			synctest.Wait()
+			unchanged := errors.New("nothing is written")
+			err := bolt.Update(func(*bbolt.Tx) error {
+				if bolt.MaxSize = 0; full {
+					bolt.MaxSize = 1 // it can't grow
+				}
+				return unchanged
+			})
+			if !errors.Is(err, unchanged) {
+				t.Fatal(err)
+			}
+		}
+		full(true)
+		task := taskOf("t1", "sleep", "1000")
+		task.Containers[0].Environment = map[string]string{"LARGE": strings.Repeat("x", 256<<10)}
+		p.send(acs.TypePayload, payloadOf("m1", 1, task))
+		p.quiet(20 * time.Second)
+		full(false)
+		began := time.Now()
+		p.acked("m1")
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("the payload was taken %s after there was room", took)
+		}
+		s.told("t1", "RUNNING")
 	})
 }
 
