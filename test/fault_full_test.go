@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -156,6 +158,7 @@ func TestNodeOnAFullDisk(t *testing.T) {
 	s.sampleTask("sleeper", types.NetworkModeBridge, "sleep", "3600")
 	definition := s.longshore.web("web", types.NetworkModeBridge, func(in *ecs.RegisterTaskDefinitionInput) {
 		in.ContainerDefinitions[0].LogConfiguration = logged("web")
+		in.ContainerDefinitions[0].LogConfiguration.Options["mode"] = "blocking"
 	})
 	web := s.longshore.run(&ecs.RunTaskInput{TaskDefinition: &definition})
 	url := fmt.Sprintf("http://127.0.0.1:%d/", aws.ToInt32(web.Containers[0].NetworkBindings[0].HostPort))
@@ -166,19 +169,44 @@ func TestNodeOnAFullDisk(t *testing.T) {
 	}{{"bytes", fillDisk}, {"inodes", fillInodes}} {
 		name := full.name
 		t.Log("full of " + name)
-		stops := s.sleeper()
+		stops, struck := s.sleeper(), s.sleeper()
 		free := full.fill(t, disk)
+		const asked = 3000 // a line of output each: more than a pipe holds
+		var served atomic.Int32
+		serving := make(chan error, 1)
+		go func() {
+			for n := range asked {
+				response, err := http.Get(url + fmt.Sprint(name, n))
+				if err != nil {
+					serving <- err
+					return
+				}
+				response.Body.Close()
+				served.Add(1)
+			}
+			serving <- nil
+		}()
 		waits, err := s.ecs().RunTask(context.Background(), &ecs.RunTaskInput{TaskDefinition: aws.String("sleeper")})
 		if err != nil || len(waits.Tasks) != 1 {
 			t.Fatalf("%v %+v", err, waits)
 		}
 		s.longshore.stop(stops)
-		for n := range 20 {
-			s.get(url + fmt.Sprint(name, n))
-			time.Sleep(50 * time.Millisecond)
-		}
+		s.ended(stops) // the disk is as full as before
+		s.killAll(s.agent.cmd.Process.Pid, s.shimOf(idOf(struck)))
+		s.startAgent()
+		s.connected()
+		s.ended(struck)
 		s.runs(aws.ToString(web.TaskArn), pid)
+		t.Logf("%d of %d requests served while the disk is full", served.Load(), asked)
 		free()
+		select {
+		case err := <-serving:
+			if err != nil {
+				t.Errorf("request %d: %v", served.Load(), err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("with space again, %d of %d requests were answered", served.Load(), asked)
+		}
 		s.ended(stops)
 		arn := aws.ToString(waits.Tasks[0].TaskArn)
 		if status := s.runsOrFailed(arn); status == "STOPPED" {
@@ -192,7 +220,7 @@ func TestNodeOnAFullDisk(t *testing.T) {
 		}
 		s.eventually("the requests are logged", func() error {
 			log := s.written("web", "web", aws.ToString(web.TaskArn))
-			for n := range 20 {
+			for n := range asked {
 				if !strings.Contains(log, fmt.Sprintf("/%s%d\"", name, n)) {
 					return fmt.Errorf("request %d is not in the log", n)
 				}

@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 	"github.com/vishvananda/netlink"
+
+	"longshore.dev/longshore/internal/netdump"
 )
 
 // mustRun runs a command of the machine's.
@@ -171,7 +173,7 @@ func (s *site) reboot() {
 		s.t.Fatal(err)
 	}
 	hash := networkHash(s.data)
-	links, err := netlink.LinkList()
+	links, err := netdump.Whole(netlink.LinkList)
 	if err != nil {
 		s.t.Fatal(err)
 	}

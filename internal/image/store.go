@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -202,7 +204,9 @@ func (s *Local) open() error {
 	if err := clearProbes(s.path("layers")); err != nil {
 		return err
 	}
-	if err := overlayutils.Supported(s.path("layers")); err != nil {
+	// It tries with files of its own: a full disk says nothing, and must not keep what
+	// runs here from being looked after.
+	if err := overlayutils.Supported(s.path("layers")); err != nil && !errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("open image store: overlayfs does not work in %s (it cannot lie on another overlay, nor on NFS; choose a data directory on a local disk): %w", s.opts.Root, err)
 	}
 	layerFile := s.path("layers", "metadata.db")

@@ -8,13 +8,15 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+
+	"longshore.dev/longshore/internal/netdump"
 )
 
 func links(scope Scope, add func(string, ...any)) error {
 	if scope.LinkPrefix == "" && len(scope.Addresses) == 0 {
 		return nil
 	}
-	all, err := netlink.LinkList()
+	all, err := netdump.Whole(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("list network links: %w", err)
 	}
@@ -26,7 +28,7 @@ func links(scope Scope, add func(string, ...any)) error {
 		if len(scope.Addresses) == 0 {
 			continue
 		}
-		addresses, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+		addresses, err := netdump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
 		if err != nil {
 			continue // the link went meanwhile
 		}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"longshore.dev/longshore/internal/netdump"
 )
 
 const insideLink = "eth0"
@@ -92,7 +94,9 @@ func routeToSandbox(host *netlink.Handle, link netlink.Link, w wire) error {
 
 // routeIsOurs accepts a route that is already there if it leads to this sandbox.
 func routeIsOurs(host *netlink.Handle, want *netlink.Route, w wire) error {
-	found, err := host.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: want.Dst}, netlink.RT_FILTER_DST)
+	found, err := netdump.Whole(func() ([]netlink.Route, error) {
+		return host.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: want.Dst}, netlink.RT_FILTER_DST)
+	})
 	if err != nil {
 		return fmt.Errorf("network: look at the routes to %s: %w", w.address.Addr(), err)
 	}
@@ -218,7 +222,7 @@ func ensureBridge(h *netlink.Handle, n names, node string, subnet netip.Prefix) 
 	md := netip.PrefixFrom(metadataAddr, 32)
 	want[md.String()] = &netlink.Addr{IPNet: ipNet(md), Scope: unix.RT_SCOPE_HOST}
 
-	have, err := h.AddrList(link, netlink.FAMILY_V4)
+	have, err := addresses(h, link)
 	if err != nil {
 		return fmt.Errorf("network: addresses of %s: %w", n.bridge, err)
 	}
@@ -270,7 +274,7 @@ func aliasFor(node string) string { return "longshore node " + node[:min(len(nod
 // takenSubnets are the destinations this host already has routes or addresses for,
 // but for its default route and the node's own links.
 func takenSubnets(h *netlink.Handle, n names) ([]netip.Prefix, error) {
-	links, err := h.LinkList()
+	links, err := netdump.Whole(h.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("network: list links: %w", err)
 	}
@@ -279,11 +283,11 @@ func takenSubnets(h *netlink.Handle, n names) ([]netip.Prefix, error) {
 		a := l.Attrs()
 		skip[a.Index] = a.Name == n.bridge || n.owns(a.Name)
 	}
-	routes, err := h.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := routes(h)
 	if err != nil {
 		return nil, fmt.Errorf("network: list routes: %w", err)
 	}
-	addrs, err := h.AddrList(nil, netlink.FAMILY_V4)
+	addrs, err := addresses(h, nil)
 	if err != nil {
 		return nil, fmt.Errorf("network: list addresses: %w", err)
 	}
@@ -306,9 +310,18 @@ func takenSubnets(h *netlink.Handle, n names) ([]netip.Prefix, error) {
 	return out, nil
 }
 
+func routes(h *netlink.Handle) ([]netlink.Route, error) {
+	return netdump.Whole(func() ([]netlink.Route, error) { return h.RouteList(nil, netlink.FAMILY_V4) })
+}
+
+// addresses of a link, nil for all.
+func addresses(h *netlink.Handle, link netlink.Link) ([]netlink.Addr, error) {
+	return netdump.Whole(func() ([]netlink.Addr, error) { return h.AddrList(link, netlink.FAMILY_V4) })
+}
+
 // defaultMTUOf is the MTU of the link that the default route leaves by.
 func defaultMTUOf(h *netlink.Handle) int {
-	routes, err := h.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := routes(h)
 	if err != nil {
 		return defaultMTU
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"longshore.dev/longshore/internal/netdump"
 )
 
 // Linux is the Network of a Linux host.
@@ -227,7 +229,7 @@ func (l *Linux) removeOrphans() error {
 	for _, r := range l.sandboxes {
 		known[r.Link] = true
 	}
-	links, err := l.host.LinkList()
+	links, err := netdump.Whole(l.host.LinkList)
 	if err != nil {
 		return fmt.Errorf("network: list links: %w", err)
 	}

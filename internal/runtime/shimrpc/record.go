@@ -1,6 +1,7 @@
 package shimrpc
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"longshore.dev/longshore/internal/runtime"
@@ -79,18 +81,43 @@ func ValidID(s string) bool {
 // earlier phases mean nothing after a power failure and are not. An error leaves
 // the former record, and nothing beside it.
 func WriteRecord(stateDir string, r Record) error {
-	if err := writeRecord(stateDir, r); err != nil {
-		_ = os.Remove(temporaryPath(stateDir, r.ID)) // the disk may be full: what was begun goes
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("record container %s: %w", r.ID, err)
+	}
+	err = writeRecord(stateDir, r, data)
+	if err != nil {
+		_ = os.Remove(temporaryPath(stateDir, r.ID)) // what was begun goes
+	}
+	if errors.Is(err, syscall.ENOSPC) && r.Exit != nil && len(data) <= block && overwriteRecord(stateDir, r.ID, data) == nil {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("record container %s: %w", r.ID, err)
 	}
 	return nil
 }
 
-func writeRecord(stateDir string, r Record) error {
-	data, err := json.Marshal(r)
+// block is what a small file takes of a disk: so far it may grow on a full one.
+const block = 4096
+
+// overwriteRecord writes over the former record, which takes no space: a full disk
+// must not hide that a container has ended. A power failure may damage it then. That
+// counts as a container that nobody runs (see Records), which this one is.
+func overwriteRecord(stateDir, id string, data []byte) error {
+	f, err := os.OpenFile(recordPath(stateDir, id), os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
+	info, err := f.Stat()
+	if err == nil { // in one write, with the old end blanked out
+		rest := max(0, int(info.Size())-len(data))
+		_, err = f.WriteAt(append(data, bytes.Repeat([]byte(" "), rest)...), 0)
+	}
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func writeRecord(stateDir string, r Record, data []byte) error {
 	temp := temporaryPath(stateDir, r.ID)
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

@@ -44,6 +44,15 @@ func TestRecordOnAFullDisk(t *testing.T) {
 	if on, err := ReadRecord(state, "task-0"); err != nil || on.Phase != runtime.PhaseCreated {
 		t.Errorf("on record is %+v (%v)", on, err)
 	}
+	ended := r
+	ended.Phase, ended.Exit = runtime.PhaseExited, &runtime.Exit{Code: 137, Lost: true}
+	if err := WriteRecord(state, ended); err != nil {
+		t.Errorf("the end of a container is not recorded on a full disk: %v", err)
+	}
+	holds(t, state, "task-0.json")
+	if on, err := ReadRecord(state, "task-0"); err != nil || on.Exit == nil || on.Exit.Code != 137 {
+		t.Errorf("on record is %+v (%v)", on, err)
+	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
