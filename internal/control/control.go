@@ -156,7 +156,7 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 		Now:        time.Now, NewID: uuid.NewString, Log: s.log,
 	})
 	s.iam.Register(s.registry)
-	sts.New().Register(s.registry)
+	sts.New(sts.Deps{Roles: s.iam, Now: time.Now}).Register(s.registry)
 	s.ecs.Register(s.registry)
 	s.logs.Register(s.registry)
 	s.api = wire.NewServer(s.registry)

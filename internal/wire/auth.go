@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
@@ -53,15 +52,12 @@ func (s *Server) identify(ctx context.Context, r *http.Request) (*sigv4.Signatur
 	if err := sig.CheckTime(s.reg.chain.Now()); err != nil {
 		return nil, Credential{}, err
 	}
-	cred, err := s.reg.chain.Credentials.Credential(ctx, sig.AccessKeyID)
+	cred, err := s.reg.chain.Credentials.Credential(ctx, sig.AccessKeyID, sig.SessionToken)
 	if errors.Is(err, ErrNoCredential) {
 		return nil, cred, errUnknownKey
 	}
 	if err != nil {
 		return nil, cred, err
-	}
-	if subtle.ConstantTimeCompare([]byte(cred.SessionToken), []byte(sig.SessionToken)) != 1 {
-		return nil, cred, errUnknownKey
 	}
 	if cred.SecretAccessKey == "" {
 		return nil, cred, fmt.Errorf("wire: credential %s has no secret", sig.AccessKeyID)

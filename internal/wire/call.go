@@ -17,10 +17,15 @@ const (
 	PrincipalRoot PrincipalKind = "root"
 	// PrincipalUser is a user of IAM: its UserID is what its policies are found by.
 	PrincipalUser PrincipalKind = "user"
+	// PrincipalRole is a session of a role: its Session's RoleID is what its policies
+	// are found by.
+	PrincipalRole PrincipalKind = "role"
 	// PrincipalNode is the agent of one node: it may act for its own container
 	// instances and their tasks only.
 	PrincipalNode PrincipalKind = "node"
-	// PrincipalService is one of Longshore's own rooms acting by itself.
+	// PrincipalService is one of Longshore's own rooms acting by itself, under the
+	// name that AWS gives the service. It has no policies: it may do what the policy
+	// of a resource lets it, which is to assume the roles that trust it.
 	PrincipalService PrincipalKind = "service"
 )
 
@@ -37,6 +42,45 @@ type Principal struct {
 	AccessKeyID string
 	// NodeID names the node of a PrincipalNode; empty otherwise.
 	NodeID string
+	// SourceARN is the resource for which a PrincipalService acts, which belongs to
+	// SourceAccount; empty otherwise.
+	SourceARN     string
+	SourceAccount string
+	// Session is what temporary credentials bring with them; nil for others. It is
+	// shared and must not be changed.
+	Session *Session
+}
+
+// Session is what temporary credentials are bound to, from when they are issued.
+type Session struct {
+	// RoleID and RoleARN of a role's session. The ARN is the role's own, with its path.
+	RoleID  string
+	RoleARN string
+	// Name of a role's session; empty for others.
+	Name      string
+	IssuedAt  time.Time
+	ExpiresAt time.Time
+	// Policy is the text of the inline session policy, PolicyARNs the managed ones;
+	// none of both does not limit the session.
+	Policy     string
+	PolicyARNs []string
+	// Tags are the session's, Transitive the keys of those that a session keeps which
+	// is assumed from this one.
+	Tags           map[string]string
+	Transitive     []string
+	SourceIdentity string
+	// Chained tells that a role's session assumed the role.
+	Chained bool
+}
+
+// ServicePrincipal is the service of a name ("ecs-tasks.amazonaws.com") that acts for
+// a resource of an account, which trust policies see as aws:SourceArn and
+// aws:SourceAccount.
+func ServicePrincipal(service, account, sourceARN string) Principal {
+	return Principal{
+		Kind: PrincipalService, AccountID: account, ARN: service, UserID: service,
+		SourceARN: sourceARN, SourceAccount: account,
+	}
 }
 
 // Call is what is known of one call besides its input. It travels in the

@@ -27,10 +27,11 @@ const (
 )
 
 // keys are the credentials of a test server.
-type keys map[string]Credential
+// keys holds credentials by id and session token.
+type keys map[[2]string]Credential
 
-func (k keys) Credential(_ context.Context, id string) (Credential, error) {
-	c, ok := k[id]
+func (k keys) Credential(_ context.Context, id, token string) (Credential, error) {
+	c, ok := k[[2]string{id, token}]
 	if !ok {
 		return Credential{}, ErrNoCredential
 	}
@@ -52,10 +53,10 @@ func testChain(log io.Writer) Chain {
 	var ids atomic.Int64
 	return Chain{
 		Credentials: keys{
-			testKey: {SecretAccessKey: testSecret, Principal: Principal{
+			{testKey, ""}: {SecretAccessKey: testSecret, Principal: Principal{
 				Kind: PrincipalRoot, AccountID: testAccount, UserID: testAccount, ARN: "arn:aws:iam::" + testAccount + ":root",
 			}},
-			"ASIATEST": {SecretAccessKey: testSecret, SessionToken: "session", Principal: Principal{Kind: PrincipalNode, AccountID: testAccount, NodeID: "n1"}},
+			{"ASIATEST", "session"}: {SecretAccessKey: testSecret, Principal: Principal{Kind: PrincipalNode, AccountID: testAccount, NodeID: "n1"}},
 		},
 		Authorizer: allow{},
 		Now:        time.Now,

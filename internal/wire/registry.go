@@ -108,22 +108,21 @@ func PassRole(service string, roles ...string) Permission {
 // Credential is what an access key id stands for.
 type Credential struct {
 	SecretAccessKey string
-	// SessionToken must be presented with the key when it is not empty.
-	SessionToken string
-	Principal    Principal
+	Principal       Principal
 }
 
-// ErrNoCredential says that no credential has the access key id asked for, and
-// ErrExpiredCredential that it was a temporary one and is over.
+// ErrNoCredential says that no credential has the access key id and session token
+// asked for, and ErrExpiredCredential that it was a temporary one and is over.
 var (
 	ErrNoCredential      = errors.New("wire: no such credential")
 	ErrExpiredCredential = errors.New("wire: credential expired")
 )
 
-// CredentialSource finds credentials. An unknown access key id is ErrNoCredential,
-// one whose time is over ErrExpiredCredential.
+// CredentialSource finds credentials. sessionToken is empty for a long-lived key; it
+// comes from the client as it is. An access key id that is unknown, or that the token
+// does not belong to, is ErrNoCredential, one whose time is over ErrExpiredCredential.
 type CredentialSource interface {
-	Credential(ctx context.Context, accessKeyID string) (Credential, error)
+	Credential(ctx context.Context, accessKeyID, sessionToken string) (Credential, error)
 }
 
 // AuthorizationRequest is one question to the Authorizer. A call may need several

@@ -190,9 +190,14 @@ func rootARN(sc store.Scope) string {
 	return "arn:" + partition(sc.Region) + ":iam::" + sc.Account + ":root"
 }
 
-// settingPrincipal is the ARN that the caller's own settings are kept under.
+// settingPrincipal is the ARN that the caller's own settings are kept under: of a
+// session, its role's.
 func settingPrincipal(ctx context.Context) string {
-	if p := wire.CallFrom(ctx).Principal; p.Kind != wire.PrincipalRoot && p.ARN != "" {
+	p := wire.CallFrom(ctx).Principal
+	if p.Kind == wire.PrincipalRole {
+		return p.Session.RoleARN
+	}
+	if p.Kind != wire.PrincipalRoot && p.ARN != "" {
 		return p.ARN
 	}
 	return rootARN(scopeOf(ctx))

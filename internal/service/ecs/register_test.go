@@ -17,7 +17,7 @@ import (
 
 type nobody struct{}
 
-func (nobody) Credential(context.Context, string) (wire.Credential, error) {
+func (nobody) Credential(context.Context, string, string) (wire.Credential, error) {
 	return wire.Credential{}, wire.ErrNoCredential
 }
 

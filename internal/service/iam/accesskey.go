@@ -37,7 +37,7 @@ func (s *Service) keyOwner(ctx context.Context, r store.Reader, given *string) (
 // CreateAccessKey makes a key for a user, by default for the caller. Its secret is
 // told only now.
 func (s *Service) CreateAccessKey(ctx context.Context, in *api.CreateAccessKeyInput) (*api.CreateAccessKeyOutput, error) {
-	fresh, err := newAccessKey()
+	fresh, err := newAccessKey("AKIA")
 	if err != nil {
 		return nil, err
 	}

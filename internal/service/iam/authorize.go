@@ -15,10 +15,13 @@ import (
 type Holders interface {
 	// Holder returns a principal with its policies, or errNoHolder for one that is gone.
 	Holder(p wire.Principal) (*Holder, error)
+	// Trust returns the trust policy and the tags of the role of an ARN. Of a role that
+	// does not exist it is one that trusts nobody.
+	Trust(roleARN string) (*policy.Attached, map[string]string, error)
 }
 
-// Authorizer decides on every call: by policies for users and root, by the room
-// that owns what a node acts on for nodes. Longshore's own rooms may do everything.
+// Authorizer decides on every call: by policies for users, sessions, services and
+// root, by the room that owns what a node acts on for nodes.
 type Authorizer struct {
 	// Nodes decides, by the service of the call, what a node may do.
 	Nodes map[string]Nodes
@@ -28,14 +31,14 @@ type Authorizer struct {
 
 // Authorize implements wire.Authorizer.
 func (a *Authorizer) Authorize(ctx context.Context, req *wire.AuthorizationRequest) error {
-	switch req.Call.Principal.Kind {
-	case wire.PrincipalService:
-		return nil
-	case wire.PrincipalNode:
+	if req.Call.Principal.Kind == wire.PrincipalNode {
 		return a.node(ctx, req)
 	}
 	if free[req.Action] {
 		return nil
+	}
+	if err := withoutMFA(req); err != nil {
+		return err
 	}
 	if len(req.Resources) == 0 {
 		return denied(req, "*", "because the operation does not state its resources")
@@ -44,15 +47,24 @@ func (a *Authorizer) Authorize(ctx context.Context, req *wire.AuthorizationReque
 	if err != nil {
 		return denied(req, req.Resources[0], "because "+err.Error())
 	}
-	var ofCall *policy.Context // who has no policies needs none
-	if h.hasPolicies() {
+	byTrust := trusted[req.Action] && a.Holders != nil
+	var ofCall *policy.Context // where no policies are asked none are needed
+	if h.hasPolicies() || byTrust {
 		ofCall = h.conditions(req)
 	}
 	for _, resource := range req.Resources {
 		account := accountOf(resource, req.Call.Account)
-		r := policy.NewRequest(h.Principal, req.Action, resource, withResource(ofCall, req, resource, account))
+		c, policies := withResource(ofCall, req, resource, account), h.Policies
+		if byTrust {
+			var tags map[string]string
+			if policies.Resource, tags, err = a.Holders.Trust(resource); err != nil {
+				return denied(req, resource, "because "+err.Error())
+			}
+			c = withTags(c, tags)
+		}
+		r := policy.NewRequest(h.Principal, req.Action, resource, c)
 		r.ResourceAccount = account
-		if d := policy.Evaluate(r, &h.Policies); !d.Allowed {
+		if d := policy.Evaluate(r, &policies); !d.Allowed {
 			return denied(req, resource, d.Reason(req.Action))
 		}
 	}
@@ -75,12 +87,42 @@ func withResource(ofCall *policy.Context, req *wire.AuthorizationRequest, resour
 	return c
 }
 
+// withTags adds the tags of the role that is the resource.
+func withTags(c *policy.Context, tags map[string]string) *policy.Context {
+	if len(tags) == 0 {
+		return c
+	}
+	c, keys := c.Clone(), map[string][]string{}
+	for k, v := range tags {
+		keys["aws:ResourceTag/"+k] = []string{v}
+		keys["iam:ResourceTag/"+k] = []string{v}
+	}
+	c.Merge(keys)
+	return c
+}
+
+// withoutMFA refuses what the sessions of users and root users cannot do unless they
+// proved a second factor, which there is none of here: IAM, and STS but for roles.
+func withoutMFA(req *wire.AuthorizationRequest) error {
+	p := &req.Call.Principal
+	if p.Session == nil || p.Kind == wire.PrincipalRole || trusted[req.Action] {
+		return nil
+	}
+	if vendor, _, _ := strings.Cut(req.Action, ":"); vendor != "iam" && vendor != "sts" {
+		return nil
+	}
+	return &wire.Error{Code: "InvalidClientTokenId", Message: "The security token included in the request is invalid", Status: http.StatusForbidden}
+}
+
 // free are the actions that need no permission, and that no policy can deny.
 var free = map[string]bool{"sts:GetCallerIdentity": true, "sts:GetSessionToken": true}
 
 func (a *Authorizer) holder(p wire.Principal) (*Holder, error) {
-	if p.Kind == wire.PrincipalRoot {
+	switch p.Kind {
+	case wire.PrincipalRoot:
 		return rootHolder(p), nil
+	case wire.PrincipalService:
+		return serviceHolder(p), nil
 	}
 	if a.Holders == nil {
 		return &Holder{Principal: policy.Principal{Account: p.AccountID, ARN: p.ARN}}, nil

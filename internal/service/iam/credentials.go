@@ -43,7 +43,10 @@ func (k *accessKey) owner() string {
 func sealContext(id string) string { return "iam/accesskey/" + id }
 
 // Credential implements wire.CredentialSource.
-func (s *Service) Credential(_ context.Context, id string) (wire.Credential, error) {
+func (s *Service) Credential(_ context.Context, id, sessionToken string) (wire.Credential, error) {
+	if sessionToken != "" {
+		return s.temporary(id, sessionToken)
+	}
 	r := s.snapshot()
 	record, ok := s.keys.Get(r, store.Scope{}, id)
 	if !ok || record.Inactive {
@@ -98,7 +101,7 @@ func (s *Service) ensure(ctx context.Context, want accessKey, given AccessKey) (
 	fresh := given
 	if fresh.ID == "" {
 		var err error
-		if fresh, err = newAccessKey(); err != nil {
+		if fresh, err = newAccessKey("AKIA"); err != nil {
 			return AccessKey{}, err
 		}
 	} else if len(fresh.ID) < 16 || len(fresh.Secret) < 16 {
@@ -141,6 +144,6 @@ func (s *Service) ensure(ctx context.Context, want accessKey, given AccessKey) (
 	if found == "" || given.ID != "" {
 		return fresh, nil
 	}
-	credential, err := s.Credential(ctx, found)
+	credential, err := s.Credential(ctx, found, "")
 	return AccessKey{ID: found, Secret: credential.SecretAccessKey}, err
 }

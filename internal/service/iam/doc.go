@@ -1,5 +1,5 @@
 // Package iam knows who may sign and what they may do: the root user's access
-// key, the keys of users and of nodes, the registration tokens by which nodes get
+// key, the keys of users and of nodes, the session tokens, the registration tokens by which nodes get
 // theirs, the source of credentials that the wire asks, and the authoriser that
 // every call passes. It serves IAM's own API on users, groups, roles, instance
 // profiles and policies (operations.txt).
@@ -11,11 +11,11 @@
 // are our own documents (managed.json), cut to the services that we have.
 //
 // Invariants: a secret reaches the store only sealed, bound to its key id, and a
-// token's only as a hash; an id is never used again; a node's id is drawn here and
+// registration token's only as a hash; sessions are not stored; an id is never used again; a node's id is drawn here and
 // never taken from who joins; nothing refers to what is not there: a transaction
 // that makes a reference writes both ends (Service.update), and what is referred to
 // cannot be deleted.
 //
-// Read records.go first, then book.go and user.go; credentials.go, jointoken.go and
-// authorize.go for who gets in; resource.go for what authorisation is asked.
+// Read records.go first, then book.go and user.go; credentials.go, session.go,
+// jointoken.go, trust.go and authorize.go for who gets in; resource.go for what authorisation is asked.
 package iam

@@ -157,7 +157,7 @@ func (s *Service) RevokeJoinToken(ctx context.Context, account, id string) error
 // there already. The same attempt, repeated while the token is valid, gets the same
 // answer and counts once.
 func (s *Service) Join(ctx context.Context, token join.Token, attempt string) (Member, error) {
-	key, err := newAccessKey()
+	key, err := newAccessKey("AKIA")
 	if err != nil {
 		return Member{}, err
 	}
@@ -203,7 +203,7 @@ func (s *Service) Join(ctx context.Context, token join.Token, attempt string) (M
 	if err != nil || !m.Again {
 		return m, err
 	}
-	credential, err := s.Credential(ctx, m.Key.ID)
+	credential, err := s.Credential(ctx, m.Key.ID, "")
 	m.Key.Secret = credential.SecretAccessKey
 	return m, err
 }

@@ -81,7 +81,7 @@ func TestATokenAdmitsSoManyNodesForSoLong(t *testing.T) {
 	if err != nil || again.NodeID != first.NodeID || again.Key != first.Key || !again.Again {
 		t.Errorf("the first attempt again: %+v %v; want %+v", again, err, first)
 	}
-	credential, err := r.Credential(context.Background(), first.Key.ID)
+	credential, err := r.Credential(context.Background(), first.Key.ID, "")
 	if err != nil || credential.SecretAccessKey != first.Key.Secret || credential.Principal.Kind != wire.PrincipalNode || credential.Principal.NodeID != first.NodeID {
 		t.Errorf("the key stands for %+v: %v", credential.Principal, err)
 	}
@@ -161,7 +161,7 @@ func TestRevokingANodeEndsItsKey(t *testing.T) {
 	if found, err := r.RevokeNode(context.Background(), account, m.NodeID); err != nil || !found {
 		t.Fatal(found, err)
 	}
-	if _, err := r.Credential(context.Background(), m.Key.ID); !errors.Is(err, wire.ErrNoCredential) {
+	if _, err := r.Credential(context.Background(), m.Key.ID, ""); !errors.Is(err, wire.ErrNoCredential) {
 		t.Errorf("the revoked node's key: %v", err)
 	}
 	again, err := r.join(token, 1)

@@ -21,12 +21,14 @@ const (
 	useBatch = 100
 )
 
-// keyUse is stored under the access key id, outside of any account. Written by
-// WriteUses only.
+// keyUse is stored under the access key id, or the ID of the role whose sessions
+// sign, outside of any account. Written by WriteUses only.
 type keyUse struct {
 	At      time.Time `json:"at"`
 	Service string    `json:"service"`
 	Region  string    `json:"region"`
+	// Account of a role, empty for a key.
+	Account string `json:"account,omitempty"`
 }
 
 // uses are those that are not written yet.
@@ -85,8 +87,13 @@ type noting struct {
 // Authorize implements wire.Authorizer.
 func (n noting) Authorize(ctx context.Context, req *wire.AuthorizationRequest) error {
 	c := req.Call
-	if id := c.Principal.AccessKeyID; id != "" && (c.Principal.Kind == wire.PrincipalUser || c.Principal.Kind == wire.PrincipalRoot) {
-		n.s.uses.note(id, keyUse{At: c.Time.UTC().Truncate(time.Second), Service: c.Service, Region: c.Region})
+	use := keyUse{At: c.Time.UTC().Truncate(time.Second), Service: c.Service, Region: c.Region}
+	switch p := &c.Principal; {
+	case p.Kind == wire.PrincipalRole:
+		use.Account = p.AccountID
+		n.s.uses.note(p.Session.RoleID, use)
+	case p.AccessKeyID != "" && p.Session == nil && (p.Kind == wire.PrincipalUser || p.Kind == wire.PrincipalRoot):
+		n.s.uses.note(p.AccessKeyID, use)
 	}
 	return n.next.Authorize(ctx, req)
 }
@@ -129,7 +136,11 @@ func (s *Service) WriteUses(ctx context.Context) error {
 		}
 		err := s.deps.DB.Update(ctx, func(tx *store.Tx) error {
 			for id, use := range batch {
-				if _, ok := s.keys.Get(tx, store.Scope{}, id); ok {
+				_, ok := s.keys.Get(tx, store.Scope{}, id)
+				if use.Account != "" {
+					ok = s.roles.find(tx, accountScope(use.Account), id) != nil
+				}
+				if ok {
 					s.keyUses.Put(tx, store.Scope{}, id, &use)
 				}
 			}

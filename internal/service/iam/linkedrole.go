@@ -101,6 +101,7 @@ func (s *Service) DeleteServiceLinkedRole(ctx context.Context, in *api.DeleteSer
 		}
 		s.deletions.Put(tx, sc, task, &deletion{At: now})
 		s.roles.table.Delete(tx, sc, key(i.Name))
+		s.keyUses.Delete(tx, store.Scope{}, i.ID)
 		return nil
 	})
 	return &api.DeleteServiceLinkedRoleOutput{DeletionTaskId: &task}, err

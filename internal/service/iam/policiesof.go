@@ -26,6 +26,8 @@ type appliedPolicies struct {
 	// Identity holds the embedded policies, those attached, and those of a user's
 	// groups.
 	Identity []sourcePolicy
+	// Session are those that a role's session was given.
+	Session []sourcePolicy
 	// Boundary is nil where there is none.
 	Boundary *sourcePolicy
 }

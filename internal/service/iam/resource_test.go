@@ -272,7 +272,7 @@ func TestAUsersSecretIsStoredSealed(t *testing.T) {
 			}
 		}
 	}
-	if c, err := r.Credential(ctx, *k.AccessKeyId); err != nil || c.SecretAccessKey != *k.SecretAccessKey {
+	if c, err := r.Credential(ctx, *k.AccessKeyId, ""); err != nil || c.SecretAccessKey != *k.SecretAccessKey {
 		t.Errorf("the key does not open: %v", err)
 	}
 	if _, ok := r.keys.Get(r.snapshot(), store.Scope{}, *k.AccessKeyId); !ok {

@@ -71,7 +71,18 @@ func (s *Service) GetRole(ctx context.Context, in *api.GetRoleInput) (*api.GetRo
 	if err != nil {
 		return nil, err
 	}
-	return &api.GetRoleOutput{Role: s.fullRole(sc.Account, i)}, nil
+	role := s.fullRole(sc.Account, i)
+	role.RoleLastUsed = s.roleLastUsed(s.snapshot(), i)
+	return &api.GetRoleOutput{Role: role}, nil
+}
+
+// roleLastUsed is when a session of the role last called, empty for never.
+func (s *Service) roleLastUsed(r store.Reader, i *identity) *types.RoleLastUsed {
+	use, ok := s.lastUse(r, i.ID)
+	if !ok {
+		return &types.RoleLastUsed{}
+	}
+	return &types.RoleLastUsed{LastUsedDate: &use.At, Region: &use.Region}
 }
 
 // ListRoles lists the roles, by name.
@@ -138,6 +149,7 @@ func (s *Service) DeleteRole(ctx context.Context, in *api.DeleteRoleInput) (*api
 			return err
 		}
 		s.roles.table.Delete(tx, sc, key(i.Name))
+		s.keyUses.Delete(tx, store.Scope{}, i.ID)
 		return nil
 	})
 }

@@ -7,8 +7,10 @@ import (
 	"encoding/base64"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"longshore.dev/longshore/internal/policy"
 	"longshore.dev/longshore/internal/store"
 	"longshore.dev/longshore/internal/wire"
 )
@@ -70,7 +72,11 @@ type Service struct {
 	uses        uses
 	tables
 	limits    Limits
-	documents documents
+	documents documents // of identity policies
+	trusts    documents // of trust policies
+	// sessionKeys holds the key of session tokens, openedKey what it opened to.
+	sessionKeys *store.Table[sessionKey]
+	openedKey   atomic.Pointer[openedKey]
 	// aws returns the policies that AWS manages, by ARN.
 	aws func() map[string]*managedPolicy
 }
@@ -80,12 +86,14 @@ type Service struct {
 func New(deps Deps) *Service {
 	s := &Service{
 		deps: deps, keys: store.NewTable[accessKey](deps.DB, "iam.accesskeys"),
-		joinTokens: store.NewTable[joinToken](deps.DB, "iam.jointokens"),
-		keyUses:    store.NewTable[keyUse](deps.DB, "iam.keyuses"),
-		uses:       uses{byKey: map[string]keyUse{}},
-		tables:     declareTables(deps.DB),
-		limits:     deps.Limits.withDefaults(),
-		aws:        sync.OnceValue(loadManaged),
+		joinTokens:  store.NewTable[joinToken](deps.DB, "iam.jointokens"),
+		keyUses:     store.NewTable[keyUse](deps.DB, "iam.keyuses"),
+		uses:        uses{byKey: map[string]keyUse{}},
+		tables:      declareTables(deps.DB),
+		trusts:      documents{kind: policy.Trust},
+		sessionKeys: store.NewTable[sessionKey](deps.DB, "iam.sessionkeys"),
+		limits:      deps.Limits.withDefaults(),
+		aws:         sync.OnceValue(loadManaged),
 	}
 	s.keysByOwner = store.NewIndex(s.keys, "owner", func(_ store.Scope, _ string, k *accessKey) []string { return some(k.owner()) })
 	s.keysByAttempt = store.NewIndex(s.keys, "attempt", func(_ store.Scope, _ string, k *accessKey) []string {
@@ -103,9 +111,9 @@ type AccessKey struct {
 	Secret string
 }
 
-// newAccessKey draws a key in AWS's form: 20 characters that begin with AKIA,
-// and a secret of 40.
-func newAccessKey() (AccessKey, error) {
+// newAccessKey draws a key in AWS's form: 20 characters that begin with the prefix
+// (AKIA, or ASIA for temporary ones), and a secret of 40.
+func newAccessKey(prefix string) (AccessKey, error) {
 	var id [10]byte
 	var secret [30]byte
 	for _, b := range [][]byte{id[:], secret[:]} {
@@ -114,7 +122,7 @@ func newAccessKey() (AccessKey, error) {
 		}
 	}
 	return AccessKey{
-		ID:     "AKIA" + base32.StdEncoding.EncodeToString(id[:]),
+		ID:     prefix + base32.StdEncoding.EncodeToString(id[:]),
 		Secret: base64.StdEncoding.EncodeToString(secret[:]),
 	}, nil
 }

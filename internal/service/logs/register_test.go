@@ -87,7 +87,7 @@ func TestResourcesAndConditions(t *testing.T) {
 // nobody is let in.
 type nobody struct{}
 
-func (nobody) Credential(context.Context, string) (wire.Credential, error) {
+func (nobody) Credential(context.Context, string, string) (wire.Credential, error) {
 	return wire.Credential{}, wire.ErrNoCredential
 }
 

@@ -136,8 +136,8 @@ func (s *Server) Deny(action string) {
 }
 
 // Credential implements wire.CredentialSource.
-func (s *Server) Credential(_ context.Context, id string) (wire.Credential, error) {
-	if id != AccessKey {
+func (s *Server) Credential(_ context.Context, id, sessionToken string) (wire.Credential, error) {
+	if id != AccessKey || sessionToken != "" {
 		return wire.Credential{}, wire.ErrNoCredential
 	}
 	return wire.Credential{SecretAccessKey: SecretKey, Principal: wire.Principal{
