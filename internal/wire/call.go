@@ -51,6 +51,10 @@ type Principal struct {
 	Session *Session
 }
 
+// MaxSessionToken bounds a session token, in bytes. With its packed policies and tags
+// bounded no session comes near.
+const MaxSessionToken = 32 << 10
+
 // Session is what temporary credentials are bound to, from when they are issued.
 type Session struct {
 	// RoleID and RoleARN of a role's session. The ARN is the role's own, with its path.

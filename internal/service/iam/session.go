@@ -16,10 +16,6 @@ import (
 	"longshore.dev/longshore/internal/wire"
 )
 
-// maxTokenBytes bounds the session tokens that are looked at. STS bounds what goes
-// into one well below.
-const maxTokenBytes = 32 << 10
-
 // sessionKey is the key that session tokens are sealed with, stored outside of any
 // account. Who deletes it ends all sessions.
 type sessionKey struct {
@@ -150,7 +146,7 @@ func (s *Service) temporary(id, token string) (wire.Credential, error) {
 // openToken opens what a client presents as a session token: ErrNoCredential unless
 // it is one that was issued with the access key id.
 func (s *Service) openToken(r store.Reader, id, token string) (*session, error) {
-	if len(token) > maxTokenBytes {
+	if len(token) > wire.MaxSessionToken {
 		return nil, wire.ErrNoCredential
 	}
 	sealed, err := base64.StdEncoding.Strict().DecodeString(token)

@@ -118,7 +118,12 @@ func (s *Service) AssumeRole(ctx context.Context, in *sts.AssumeRoleInput) (*sts
 	if err != nil {
 		return nil, err
 	}
-	out := &sts.AssumeRoleOutput{Credentials: credentials, AssumedRoleUser: &types.AssumedRoleUser{Arn: &p.ARN, AssumedRoleId: &p.UserID}, PackedPolicySize: packed}
+	out := &sts.AssumeRoleOutput{
+		Credentials: credentials, AssumedRoleUser: &types.AssumedRoleUser{Arn: &p.ARN, AssumedRoleId: &p.UserID},
+		//lint:ignore SA1019 clients still read it
+		PackedPolicySize: packed,
+	}
+	out.SessionTokenSize, out.SessionTokenUtilization = tokenSize(credentials)
 	if session.SourceIdentity != "" {
 		out.SourceIdentity = &session.SourceIdentity
 	}
@@ -229,6 +234,14 @@ func packedSize(session *wire.Session) (*int32, error) {
 		return nil, &types.PackedPolicyTooLargeException{Message: &m}
 	}
 	return &percent, nil
+}
+
+// tokenSize is how many bytes a session token has, and how much of the most that one
+// may have, in percent.
+func tokenSize(c *types.Credentials) (size, utilization *int32) {
+	bytes := int32(len(*c.SessionToken))
+	percent := (bytes*100 + wire.MaxSessionToken - 1) / wire.MaxSessionToken
+	return &bytes, &percent
 }
 
 func errInvalid(format string, args ...any) error {
