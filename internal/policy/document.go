@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -31,11 +32,58 @@ type Document struct {
 	kind       Kind
 	statements []statement
 	keys       []string
+	named      []naming
+}
+
+// naming is where a principal names a user, role or session.
+type naming struct {
+	name string
+	end  int // the byte offset behind the string
 }
 
 // ContextKeys returns the condition keys that the document asks for, in conditions
 // and variables, sorted, each once, as it writes them first.
 func (d *Document) ContextKeys() []string { return slices.Clone(d.keys) }
+
+// Named returns the ARNs and unique ids of the users, roles and sessions that the
+// document's principals name, as they come.
+func (d *Document) Named() []string {
+	var names []string
+	for _, n := range d.named {
+		names = append(names, n.name)
+	}
+	return names
+}
+
+// Renamed returns the text that d was parsed from with other names in its principals:
+// to is asked about each of Named.
+func (d *Document) Renamed(text string, to func(name string) string) string {
+	var b strings.Builder
+	from := 0
+	for _, n := range d.named {
+		b.WriteString(text[from:openingQuote(text, n.end-1)])
+		b.WriteString(strconv.Quote(to(n.name))) // printable ASCII: JSON's form as well
+		from = n.end
+	}
+	b.WriteString(text[from:])
+	return b.String()
+}
+
+// openingQuote returns where the string begins whose closing quote is at closing.
+func openingQuote(text string, closing int) int {
+	for i := closing - 1; ; i-- {
+		if text[i] != '"' {
+			continue
+		}
+		escapes := 0
+		for text[i-1-escapes] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return i
+		}
+	}
+}
 
 // Error says why a text is no policy.
 type Error struct {

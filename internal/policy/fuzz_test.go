@@ -51,6 +51,11 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("decided %v and explained %v", got, explained.Decision)
 			}
 		}
+		renamed := d.Renamed(string(text), func(string) string { return "AIDA1234567890123456" })
+		again, err := Parse([]byte(renamed), d.kind)
+		if err != nil || len(again.Named()) != len(d.Named()) || renamed != again.Renamed(renamed, func(name string) string { return name }) {
+			t.Fatalf("%s renamed to %s: %v", text, renamed, err)
+		}
 	})
 }
 

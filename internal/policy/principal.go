@@ -133,6 +133,9 @@ func (p *parser) principal(ps *principals, key string, n *node) {
 	switch key {
 	case "AWS":
 		ok = ps.addAWS(text)
+		if ps.names[text] {
+			p.doc.named = append(p.doc.named, naming{text, n.end})
+		}
 	case "Service":
 		ok = servicePattern.MatchString(text)
 		ps.services[text] = true

@@ -119,7 +119,7 @@ func (s *Service) roleDetail(r store.Reader, sc store.Scope, i *identity) detail
 			profiles = append(profiles, s.profileShape(r, sc, p))
 		}
 		out.RoleDetailList = append(out.RoleDetailList, types.RoleDetail{
-			Path: &i.Path, RoleName: &i.Name, RoleId: &i.ID, Arn: &arn, CreateDate: &i.CreatedAt, AssumeRolePolicyDocument: encoded(i.Trust),
+			Path: &i.Path, RoleName: &i.Name, RoleId: &i.ID, Arn: &arn, CreateDate: &i.CreatedAt, AssumeRolePolicyDocument: encoded(s.shownTrust(i)),
 			InstanceProfileList: profiles, RolePolicyList: inlineDetails(i), AttachedManagedPolicies: attachedDetails(i),
 			PermissionsBoundary: boundaryShape(i), Tags: someTags(i.Tags), RoleLastUsed: s.roleLastUsed(r, i),
 		})

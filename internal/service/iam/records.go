@@ -25,10 +25,12 @@ type identity struct {
 	// Groups holds the IDs of the groups that a user is in.
 	Groups []string `json:"groups,omitempty"`
 
-	// Trust is a role's trust policy; a session lasts MaxSessionSeconds at most.
-	Trust             string `json:"trust,omitempty"`
-	Description       string `json:"description,omitempty"`
-	MaxSessionSeconds int32  `json:"maxSessionSeconds,omitempty"`
+	// Trust is a role's trust policy; a session lasts MaxSessionSeconds at most. The
+	// policy names users and roles by ID, and TrustedIn has the account of each.
+	Trust             string            `json:"trust,omitempty"`
+	TrustedIn         map[string]string `json:"trustedIn,omitempty"`
+	Description       string            `json:"description,omitempty"`
+	MaxSessionSeconds int32             `json:"maxSessionSeconds,omitempty"`
 }
 
 // managedPolicy is a stored customer managed policy; its id is its name in lower case.

@@ -6,21 +6,10 @@ import (
 	api "github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
-	"longshore.dev/longshore/internal/policy"
 	"longshore.dev/longshore/internal/store"
 )
 
 const defaultSession = 3600 // seconds
-
-func checkTrust(document string) error {
-	if err := checkPolicy(policy.Trust, document); err != nil {
-		return err
-	}
-	if sizeOf(document) > maxTrust {
-		return errLimit("Cannot exceed quota for ACLSizePerRole: %d", maxTrust)
-	}
-	return nil
-}
 
 // CreateRole makes a role, which can do nothing yet.
 func (s *Service) CreateRole(ctx context.Context, in *api.CreateRoleInput) (*api.CreateRoleOutput, error) {
@@ -31,9 +20,8 @@ func (s *Service) CreateRole(ctx context.Context, in *api.CreateRoleInput) (*api
 	if i.linked() {
 		return nil, errInput("The path %s is reserved for service-linked roles: use CreateServiceLinkedRole.", linkedPath)
 	}
-	i.Trust, i.Description = deref(in.AssumeRolePolicyDocument), deref(in.Description)
-	i.MaxSessionSeconds = or(in.MaxSessionDuration, defaultSession)
-	if err := checkTrust(i.Trust); err != nil {
+	i.Description, i.MaxSessionSeconds = deref(in.Description), or(in.MaxSessionDuration, defaultSession)
+	if i.Trust, i.TrustedIn, err = s.settleTrust(scopeOf(ctx).Account, deref(in.AssumeRolePolicyDocument)); err != nil {
 		return nil, err
 	}
 	err = s.update(ctx, func(tx *store.Tx, sc store.Scope) error {
@@ -50,7 +38,7 @@ func (s *Service) roleShape(account string, i *identity) types.Role {
 	arn := s.roles.arn(account, i)
 	shape := types.Role{
 		Path: &i.Path, RoleName: &i.Name, RoleId: &i.ID, Arn: &arn, CreateDate: &i.CreatedAt,
-		AssumeRolePolicyDocument: encoded(i.Trust), MaxSessionDuration: &i.MaxSessionSeconds,
+		AssumeRolePolicyDocument: encoded(s.shownTrust(i)), MaxSessionDuration: &i.MaxSessionSeconds,
 	}
 	if i.Description != "" {
 		shape.Description = &i.Description
@@ -121,12 +109,13 @@ func (s *Service) UpdateRoleDescription(ctx context.Context, in *api.UpdateRoleD
 
 // UpdateAssumeRolePolicy replaces a role's trust policy.
 func (s *Service) UpdateAssumeRolePolicy(ctx context.Context, in *api.UpdateAssumeRolePolicyInput) (*api.UpdateAssumeRolePolicyOutput, error) {
-	if err := checkTrust(deref(in.PolicyDocument)); err != nil {
+	trust, trustedIn, err := s.settleTrust(scopeOf(ctx).Account, deref(in.PolicyDocument))
+	if err != nil {
 		return nil, err
 	}
 	return nil, s.update(ctx, func(tx *store.Tx, sc store.Scope) error {
 		return s.roles.edit(tx, sc, deref(in.RoleName), func(i *identity) error {
-			i.Trust = *in.PolicyDocument
+			i.Trust, i.TrustedIn = trust, trustedIn
 			return nil
 		})
 	})

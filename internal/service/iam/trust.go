@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -28,6 +29,77 @@ func (s *Service) Trust(arn string) (*policy.Attached, map[string]string, error)
 		return nil, nil, fmt.Errorf("the role's trust policy cannot be read: %w", err)
 	}
 	return &policy.Attached{ID: arn, Document: d}, tags, nil
+}
+
+// settleTrust checks a trust policy and names the users and roles in it by ID: who is
+// made later under the name of one that was deleted is not trusted. It returns the
+// accounts of the IDs too.
+func (s *Service) settleTrust(account, text string) (settled string, trustedIn map[string]string, err error) {
+	d, err := policy.Parse([]byte(text), policy.Trust)
+	if err != nil {
+		return "", nil, errDocument("%s", err.Error())
+	}
+	if sizeOf(text) > maxTrust {
+		return "", nil, errLimit("Cannot exceed quota for ACLSizePerRole: %d", maxTrust)
+	}
+	r := s.snapshot()
+	settled = d.Renamed(text, func(name string) string {
+		if strings.HasPrefix(name, "arn:") && strings.Split(name, ":")[2] == "sts" {
+			return name // a session is named by what it is called
+		}
+		i, in := s.trustee(r, account, name)
+		if i == nil {
+			err = cmp.Or(err, errDocument(`Invalid principal in policy: "AWS":%q`, name))
+			return name
+		}
+		if trustedIn == nil {
+			trustedIn = map[string]string{}
+		}
+		trustedIn[i.ID] = in
+		return i.ID
+	})
+	return settled, trustedIn, err
+}
+
+// trustee finds a user or role and its account by ARN, or by ID in the role's account.
+func (s *Service) trustee(r store.Reader, account, name string) (*identity, string) {
+	for _, b := range []*book{s.users, s.roles} {
+		if !strings.HasPrefix(name, "arn:") {
+			if i := b.find(r, accountScope(account), name); i != nil {
+				return i, account
+			}
+			continue
+		}
+		in := accountOf(name, "")
+		_, short, _ := splitIdentity(name)
+		if i, err := b.get(r, accountScope(in), short); err == nil && b.arn(in, i) == name {
+			return i, in
+		}
+	}
+	return nil, ""
+}
+
+// shownTrust is a role's trust policy as it is shown: by ARN where the ID still is
+// somebody's.
+func (s *Service) shownTrust(role *identity) string {
+	if len(role.TrustedIn) == 0 {
+		return role.Trust
+	}
+	d, err := s.trusts.get(role.Trust)
+	if err != nil {
+		return role.Trust
+	}
+	r := s.snapshot()
+	return d.Renamed(role.Trust, func(name string) string {
+		for _, b := range []*book{s.users, s.roles} {
+			if in, ok := role.TrustedIn[name]; ok {
+				if i := b.find(r, accountScope(in), name); i != nil {
+					return b.arn(in, i)
+				}
+			}
+		}
+		return name
+	})
 }
 
 // roleBy returns the role of an ARN and its account, nil if there is none.
