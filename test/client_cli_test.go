@@ -38,7 +38,7 @@ func TestCLIAsScriptsUseIt(t *testing.T) {
 		{[]string{"logs", "get-log-events", "--log-group-name", "nobody", "--log-stream-name", "x"}, 254,
 			"An error occurred (ResourceNotFoundException) when calling the GetLogEvents operation: The specified log group does not exist."},
 		{[]string{"ecs", "list-services"}, 254, "An error occurred (UnknownOperationException) when calling the ListServices operation"},
-		{[]string{"sts", "get-session-token"}, 254, "An error occurred (InvalidAction) when calling the GetSessionToken operation: Longshore does not implement"},
+		{[]string{"sts", "decode-authorization-message", "--encoded-message", "x"}, 254, "An error occurred (InvalidAction) when calling the DecodeAuthorizationMessage operation: Longshore does not implement"},
 	} {
 		if _, message, exit := l.cli(c.args...); exit != c.exit || !strings.Contains(message, c.message) {
 			t.Errorf("aws %s: exit code %d, %s", strings.Join(c.args, " "), exit, message)

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,5 +85,56 @@ func TestCLIManagesIAM(t *testing.T) {
 	}
 	if _, message, exit := l.cli("iam", "get-user", "--user-name", "alice"); exit != 254 || !strings.Contains(message, "(NoSuchEntity) when calling the GetUser operation: The user with name alice cannot be found.") {
 		t.Errorf("get-user: %d %s", exit, message)
+	}
+}
+
+// TestCLIAssumesARole gives a user a role's session and signs with it, before and
+// after a restart.
+func TestCLIAssumesARole(t *testing.T) {
+	t.Parallel()
+	l := up(t, "--no-sample")
+	l.aws(nil, "iam", "create-user", "--user-name", "alice")
+	var key struct {
+		AccessKey struct{ AccessKeyId, SecretAccessKey string }
+	}
+	l.aws(&key, "iam", "create-access-key", "--user-name", "alice")
+	const trust = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:user/alice"},"Action":"sts:AssumeRole"}}`
+	const lists = `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ecs:ListClusters","Resource":"*"}}`
+	l.aws(nil, "iam", "create-role", "--role-name", "lister", "--assume-role-policy-document", trust)
+	l.aws(nil, "iam", "put-role-policy", "--role-name", "lister", "--policy-name", "lists", "--policy-document", lists)
+	as := func(id, secret, token string, args ...string) string {
+		c := l.command(args...)
+		c.Env = append(c.Env, "AWS_ACCESS_KEY_ID="+id, "AWS_SECRET_ACCESS_KEY="+secret, "AWS_SESSION_TOKEN="+token)
+		out, _ := c.CombinedOutput() // what it says is looked at
+		return string(out)
+	}
+	var assumed struct {
+		Credentials struct{ AccessKeyId, SecretAccessKey, SessionToken string }
+	}
+	answer := as(key.AccessKey.AccessKeyId, key.AccessKey.SecretAccessKey, "", "sts", "assume-role", "--role-arn", "arn:aws:iam::000000000000:role/lister", "--role-session-name", "cli")
+	if err := json.Unmarshal([]byte(answer), &assumed); err != nil {
+		t.Fatalf("assume-role answered %s", answer)
+	}
+	session := assumed.Credentials
+	look := func() {
+		t.Helper()
+		for want, args := range map[string][]string{
+			`"arn:aws:sts::000000000000:assumed-role/lister/cli"`: {"sts", "get-caller-identity"},
+			":cluster/default": {"ecs", "list-clusters"},
+			"assumed-role/lister/cli is not authorized to perform: ecs:ListTasks on resource: ": {"ecs", "list-tasks"},
+		} {
+			if out := as(session.AccessKeyId, session.SecretAccessKey, session.SessionToken, args...); !strings.Contains(out, want) {
+				t.Errorf("%v answered %s", args, out)
+			}
+		}
+	}
+	look()
+	l.end()
+	l.start()
+	look()
+	l.aws(nil, "iam", "delete-role-policy", "--role-name", "lister", "--policy-name", "lists")
+	l.aws(nil, "iam", "delete-role", "--role-name", "lister")
+	if out := as(session.AccessKeyId, session.SecretAccessKey, session.SessionToken, "ecs", "list-clusters"); !strings.Contains(out, "(UnrecognizedClientException)") {
+		t.Errorf("without its role the session is answered %s", out)
 	}
 }

@@ -133,6 +133,12 @@ func TestAUsersSession(t *testing.T) {
 	_, err := session.sts.GetSessionToken(t.Context(), &stsapi.GetSessionTokenInput{})
 	w.answers("another one", err, "AccessDenied: ")
 	keys := must[*iamapi.ListAccessKeysOutput](t)(w.root[ours].ListAccessKeys(t.Context(), &iamapi.ListAccessKeysInput{UserName: aws.String("alice")}))
+	info := must[*stsapi.GetAccessKeyInfoOutput](t)(alice.sts.GetAccessKeyInfo(t.Context(), &stsapi.GetAccessKeyInfoInput{AccessKeyId: keys.AccessKeyMetadata[0].AccessKeyId}))
+	if *info.Account != ours {
+		t.Errorf("the key is of %s", *info.Account)
+	}
+	_, err = w.root[theirs].sts.GetAccessKeyInfo(t.Context(), &stsapi.GetAccessKeyInfoInput{AccessKeyId: aws.String("AKIANOBODYSKEY000000")})
+	w.answers("nobody's key", err, "ValidationError: ")
 	must[*iamapi.UpdateAccessKeyOutput](t)(w.root[ours].UpdateAccessKey(t.Context(), &iamapi.UpdateAccessKeyInput{
 		UserName: aws.String("alice"), AccessKeyId: keys.AccessKeyMetadata[0].AccessKeyId, Status: iamtypes.StatusTypeInactive,
 	}))

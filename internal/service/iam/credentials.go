@@ -63,6 +63,16 @@ func (s *Service) Credential(_ context.Context, id, sessionToken string) (wire.C
 	return wire.Credential{SecretAccessKey: string(secret), Principal: p}, nil
 }
 
+// KeyAccount is the account of a user's or root user's access key, empty if there is
+// none.
+func (s *Service) KeyAccount(id string) string {
+	k, ok := s.keys.Get(s.snapshot(), store.Scope{}, id)
+	if !ok || k.Kind == wire.PrincipalNode {
+		return ""
+	}
+	return k.Account
+}
+
 // principal is who a key stands for; false when its user is gone.
 func (s *Service) principal(r store.Reader, k *accessKey) (wire.Principal, bool) {
 	p := wire.Principal{Kind: k.Kind, AccountID: k.Account, NodeID: k.NodeID}

@@ -17,6 +17,10 @@
 // The role may belong to another account than the resource, if it trusts the service
 // for that account. A refusal is an API error with the code AccessDeniedException.
 //
+// DecodeAuthorizationMessage is absent: services encode their refusals where EC2 does,
+// and none of ours is one of those. The operations of identity providers are absent as
+// long as IAM has none.
+//
 // Invariants: a session may do no more than its role; a root user and a node assume
 // no role; whoever comes with a session gets no longer one of its own user.
 //

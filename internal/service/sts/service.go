@@ -23,6 +23,8 @@ type Roles interface {
 	Role(arn string) *types.Role
 	// HasPolicy tells whether an account has a managed policy.
 	HasPolicy(account, arn string) bool
+	// KeyAccount is the account of a long-lived access key, empty if there is none.
+	KeyAccount(accessKeyID string) string
 	// Issue makes credentials for a principal with a Session. Those of a user or root
 	// user end with the access key that the principal has.
 	Issue(ctx context.Context, p wire.Principal) (*ststypes.Credentials, error)
@@ -58,12 +60,22 @@ func (s *Service) Register(r *wire.Registry) {
 		Name: "AssumeRole", Resources: theRole, Conditions: assumeConditions, Also: alsoToAssume,
 	}, s.AssumeRole)
 	wire.Handle(service, wire.Operation[sts.GetSessionTokenInput]{Name: "GetSessionToken"}, s.GetSessionToken)
+	wire.Handle(service, wire.Operation[sts.GetAccessKeyInfoInput]{Name: "GetAccessKeyInfo", ReadOnly: true}, s.GetAccessKeyInfo)
 }
 
 // GetCallerIdentity returns who signed the call.
 func (s *Service) GetCallerIdentity(ctx context.Context, _ *sts.GetCallerIdentityInput) (*sts.GetCallerIdentityOutput, error) {
 	p := wire.CallFrom(ctx).Principal
 	return &sts.GetCallerIdentityOutput{Account: &p.AccountID, Arn: &p.ARN, UserId: &p.UserID}, nil
+}
+
+// GetAccessKeyInfo tells what account a long-lived access key belongs to.
+func (s *Service) GetAccessKeyInfo(_ context.Context, in *sts.GetAccessKeyInfoInput) (*sts.GetAccessKeyInfoOutput, error) {
+	account := s.deps.Roles.KeyAccount(*in.AccessKeyId)
+	if account == "" {
+		return nil, errInvalid("No account is known for the access key %s.", *in.AccessKeyId)
+	}
+	return &sts.GetAccessKeyInfoOutput{Account: &account}, nil
 }
 
 func errDenied(message string) error {
