@@ -13,6 +13,7 @@ import (
 
 	"longshore.dev/longshore/internal/service/iam"
 	"longshore.dev/longshore/internal/tcp"
+	"longshore.dev/longshore/internal/wire"
 )
 
 // Config is what a server is started with.
@@ -30,6 +31,8 @@ type Config struct {
 	// LostAfter is how long an agent may be away before its node counts as lost;
 	// 0 takes the default.
 	LostAfter time.Duration
+	// Limits bound what clients can make the server hold; the zero value takes the defaults.
+	Limits wire.Limits
 	// Root is the root user's access key; empty keeps or draws one.
 	Root iam.AccessKey
 	Log  *slog.Logger

@@ -80,6 +80,9 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if err := prepareDir(config.DataDir); err != nil {
 		return nil, err
 	}
+	if config.Limits == (wire.Limits{}) {
+		config.Limits = wire.DefaultLimits()
+	}
 	s := &Server{config: config, log: config.Log, now: time.Now}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -247,7 +250,7 @@ func (s *Server) AddNode(ctx context.Context, id string, all, fargate bool) (iam
 // Run serves until ctx ends or a part dies, and then closes everything.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	server := wire.NewHTTPServer(s.api)
+	server := wire.NewHTTPServer(s.api, s.config.Limits)
 	// What strangers do to the port (handshakes that fail) is no news.
 	server.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	for _, l := range []net.Listener{s.listener, s.also} {

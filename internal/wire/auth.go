@@ -105,6 +105,8 @@ func (x *exchange) readBody() ([]byte, error) {
 	switch {
 	case errors.As(err, &tooLarge):
 		return nil, errTooLarge(limit)
+	case errors.Is(err, errBodiesFull):
+		return nil, errBodiesFull
 	case err != nil:
 		return nil, &Error{Code: "RequestTimeout", Message: "The request's body could not be read: it ended early or too late."}
 	}

@@ -87,7 +87,7 @@ func (b *logBuffer) String() string {
 func serve(t testing.TB, reg *Registry) *httptest.Server {
 	t.Helper()
 	s := httptest.NewUnstartedServer(nil)
-	s.Config = NewHTTPServer(NewServer(reg))
+	s.Config = NewHTTPServer(NewServer(reg), DefaultLimits())
 	s.Start()
 	t.Cleanup(s.Close)
 	return s

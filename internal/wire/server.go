@@ -41,18 +41,6 @@ func NewServer(reg *Registry) *Server {
 // /_longshore/. h authenticates its callers itself, with Authenticate.
 func (s *Server) HandleInternal(pattern string, h http.Handler) { s.internal.Handle(pattern, h) }
 
-// NewHTTPServer returns an http.Server for h with the limits that a public
-// endpoint needs. Bodies are bounded per service, by the handler.
-func NewHTTPServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       2 * time.Minute,
-		IdleTimeout:       3 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-	}
-}
-
 // exchange is one HTTP request of AWS's API on its way to an answer.
 type exchange struct {
 	server   *Server
@@ -107,6 +95,7 @@ func (x *exchange) linger() {
 	if x.bodyRead || x.r.Body == nil {
 		return
 	}
+	discard(x.r.Body)
 	control := http.NewResponseController(x.w)
 	// Failures here mean that the client does without; there is nobody to tell.
 	if control.Flush() != nil || control.SetReadDeadline(time.Now().Add(lingerTime)) != nil {

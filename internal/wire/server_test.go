@@ -92,7 +92,7 @@ func newFixture(t *testing.T, change func(*Chain)) *fixture {
 		})
 	f.server = NewServer(f.reg)
 	f.http = httptest.NewUnstartedServer(nil)
-	f.http.Config = NewHTTPServer(f.server)
+	f.http.Config = NewHTTPServer(f.server, DefaultLimits())
 	f.http.Start()
 	t.Cleanup(f.http.Close)
 	return f

@@ -95,7 +95,7 @@ func serve(t testing.TB, limits Limits) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, done := wire.NewHTTPServer(wire.NewServer(reg)), make(chan struct{})
+	server, done := wire.NewHTTPServer(wire.NewServer(reg), wire.DefaultLimits()), make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = server.Serve(l) // ends with Close

@@ -101,7 +101,7 @@ func (s *Server) Up() {
 		s.t.Fatal(err)
 	}
 	s.address = l.Addr().String()
-	s.http, s.served = wire.NewHTTPServer(s.handler), make(chan struct{})
+	s.http, s.served = wire.NewHTTPServer(s.handler, wire.DefaultLimits()), make(chan struct{})
 	go func(h *http.Server, served chan struct{}) {
 		defer close(served)
 		_ = h.Serve(l) // ends with Close
