@@ -56,13 +56,14 @@ type Server struct {
 	ecs  *ecs.Service
 	logs *logs.Service
 
-	registry  *wire.Registry
-	api       *wire.Server
-	sessions  *acs.Server
-	auditor   wire.Auditor
-	throttler wire.Throttler
-	attempts  attempts
-	now       func() time.Time
+	registry   *wire.Registry
+	api        *wire.Server
+	sessions   *acs.Server
+	authorizer wire.Authorizer
+	auditor    wire.Auditor
+	throttler  wire.Throttler
+	attempts   attempts
+	now        func() time.Time
 }
 
 // newID returns 32 random lower-case hex digits.
@@ -151,9 +152,10 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 	s.audit = &lumberjack.Logger{Filename: filepath.Join(s.config.DataDir, "audit.log"), MaxSize: auditFileMB, MaxBackups: auditFiles}
 	s.auditor = wire.NewAuditor(slog.New(slog.NewJSONHandler(s.audit, nil)))
 	s.throttler = wire.NewTokenBuckets(wire.DefaultRate(), agentRates())
+	s.authorizer = s.iam.Noting(&iam.Authorizer{Holders: s.iam, Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}})
 	s.registry = wire.NewRegistry(wire.Chain{
 		Credentials: s.iam, Constraints: constraint.New().Check,
-		Authorizer: s.iam.Noting(&iam.Authorizer{Holders: s.iam, Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}}),
+		Authorizer: s.authorizer,
 		Throttler:  s.throttler,
 		Auditor:    s.auditor,
 		Now:        time.Now, NewID: uuid.NewString, Log: s.log,
@@ -163,9 +165,9 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 	s.ecs.Register(s.registry)
 	s.logs.Register(s.registry)
 	s.api = wire.NewServer(s.registry)
-	s.sessions = acs.NewServer(s.ecs, s.authenticate, newID, s.log)
-	s.api.HandleInternal("GET /_longshore/acs/ws", http.HandlerFunc(s.sessions.ServeACS))
-	s.api.HandleInternal("GET /_longshore/tcs/ws", http.HandlerFunc(s.sessions.ServeTCS))
+	s.sessions = acs.NewServer(s.ecs, s.authenticateAgent, newID, s.log)
+	s.api.HandleInternal("GET "+acsPath, http.HandlerFunc(s.sessions.ServeACS))
+	s.api.HandleInternal("GET "+tcsPath, http.HandlerFunc(s.sessions.ServeTCS))
 	s.api.HandleInternal("POST "+join.Path, http.HandlerFunc(s.serveJoin))
 	s.handleAdmin()
 	return nil

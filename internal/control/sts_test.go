@@ -39,7 +39,7 @@ const (
 // world is IAM and STS behind a real server, with two accounts, and a clock that can
 // be put forward.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	url     string
 	iam     *iam.Service
 	reg     *wire.Registry
@@ -53,7 +53,7 @@ type party struct {
 	sts *stsapi.Client
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	sealer, err := seal.New(bytes.Repeat([]byte{7}, seal.KeySize))
 	if err != nil {
@@ -107,7 +107,7 @@ func (w *world) with(c *types.Credentials) party {
 }
 
 // must returns what an operation that has to succeed answers.
-func must[O any](t *testing.T) func(O, error) O {
+func must[O any](t testing.TB) func(O, error) O {
 	return func(out O, err error) O {
 		t.Helper()
 		if err != nil {
