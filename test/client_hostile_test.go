@@ -219,7 +219,7 @@ func (l *longshore) hostileSignatures() {
 		{"operation not served yet", rawCall{target: ecsTarget + "CreateService", body: []byte("{}")}, 400, unknown},
 		{"no operation", rawCall{body: []byte("{}")}, 400, unknown},
 		{"target without a dot", rawCall{target: "ListClusters", body: []byte("{}")}, 400, unknown},
-		{"query action not served yet", rawCall{service: "sts", header: form, body: []byte("Action=AssumeRole&Version=2011-06-15")}, 400, "InvalidAction"},
+		{"query action not served yet", rawCall{service: "sts", header: form, body: []byte("Action=DecodeAuthorizationMessage&Version=2011-06-15")}, 400, "InvalidAction"},
 		{"query of an unknown key", rawCall{key: "AKIANOBODY", service: "sts", header: form, body: []byte("Action=GetCallerIdentity&Version=2011-06-15")}, 403, "InvalidClientTokenId"},
 		{"malformed query", rawCall{service: "sts", header: form, body: []byte("%zz=1")}, 404, "MalformedQueryString"},
 	})

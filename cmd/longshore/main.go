@@ -30,6 +30,7 @@ type cli struct {
 	Agent   agentCommand   `cmd:"" help:"Run a node that joins a server."`
 	Env     envCommand     `cmd:"" help:"Print the shell lines that point AWS's tools at this machine's server."`
 	Token   tokenCommand   `cmd:"" help:"Make, list and revoke the registration tokens with which nodes join."`
+	Access  accessCommand  `cmd:"" help:"Make users, and print their profiles for AWS's tools."`
 	Node    nodeCommand    `cmd:"" help:"List and revoke nodes."`
 	Image   imageCommand   `cmd:"" help:"Import and list this node's images."`
 	Version versionCommand `cmd:"" help:"Print the version."`

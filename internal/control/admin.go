@@ -21,6 +21,7 @@ import (
 const (
 	tokensPath = "/_longshore/tokens"
 	nodesPath  = "/_longshore/nodes"
+	usersPath  = "/_longshore/users"
 )
 
 // TokenOptions are what a registration token is asked for with.
@@ -44,6 +45,7 @@ type adminAnswer struct {
 	Token  *MadeToken      `json:"token,omitempty"`
 	Tokens []iam.TokenInfo `json:"tokens,omitempty"`
 	Nodes  []ecs.NodeInfo  `json:"nodes,omitempty"`
+	User   *MadeUser       `json:"user,omitempty"`
 	Error  *adminError     `json:"error,omitempty"`
 }
 
@@ -61,6 +63,7 @@ func (s *Server) handleAdmin() {
 		{"POST " + tokensPath, "CreateJoinToken", s.createToken},
 		{"GET " + tokensPath, "ListJoinTokens", s.listTokens},
 		{"DELETE " + tokensPath + "/{id}", "RevokeJoinToken", s.revokeToken},
+		{"POST " + usersPath, "CreateAccess", s.createUser},
 		{"GET " + nodesPath, "ListNodes", s.listNodes},
 		{"DELETE " + nodesPath + "/{id}", "RevokeNode", s.revokeNode},
 	} {

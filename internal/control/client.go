@@ -84,6 +84,15 @@ func (c *Client) RevokeNode(ctx context.Context, id string) error {
 	return err
 }
 
+// CreateUser makes a user with an access key.
+func (c *Client) CreateUser(ctx context.Context, o UserOptions) (MadeUser, error) {
+	answer, err := c.do(ctx, http.MethodPost, usersPath, o)
+	if err != nil || answer.User == nil {
+		return MadeUser{}, err
+	}
+	return *answer.User, nil
+}
+
 func (c *Client) do(ctx context.Context, method, path string, in any) (adminAnswer, error) {
 	var body []byte
 	if in != nil {

@@ -51,11 +51,17 @@ func (s *Local) janitor() {
 
 // Collect removes released root file systems, and layers and content that no
 // image, no root file system and no work in progress needs. The store does so by
-// itself a second after something was removed.
+// itself a second after something was removed. When it returns, it is done: also
+// what a collection that ran meanwhile had begun to remove.
 func (s *Local) Collect(ctx context.Context) error {
 	ctx, done := s.context(ctx)
 	defer done()
-	err := errors.Join(s.rootfs.sweep(), s.endLeases(ctx), s.dropPins(ctx))
+	unlock, err := s.works.lock(ctx, "collect")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	err = errors.Join(s.rootfs.sweep(), s.endLeases(ctx), s.dropPins(ctx))
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
