@@ -215,3 +215,41 @@ func TestTrustIsInPeopleAndNotInNames(t *testing.T) {
 		w.answers(who, err, `MalformedPolicyDocument: Invalid principal in policy: "AWS":"`+who+`"`)
 	}
 }
+
+// Policies see a session by its role and as what it is: one that asks for all keys
+// allows, and one that asks for another value of any does not.
+func TestConditionKeysOfASession(t *testing.T) {
+	w := newWorld(t)
+	root := w.root[ours]
+	alice := w.user(ours, "alice", may("sts:*"))
+	arn := w.role("role", trusts(accountOfOurs, `,"Condition":{"StringEquals":{"aws:ResourceTag/Team":"red","iam:ResourceTag/Team":"red","sts:RoleSessionName":"night"}}`), "")
+	out := must[*stsapi.AssumeRoleOutput](t)(w.assume(alice, stsapi.AssumeRoleInput{RoleArn: &arn}))
+	session := w.with(out.Credentials)
+	keys := map[string]string{
+		"aws:PrincipalArn": arn, "aws:userid": *out.AssumedRoleUser.AssumedRoleId, "aws:PrincipalType": "AssumedRole", "aws:PrincipalAccount": ours,
+		"aws:PrincipalTag/Team": "red", "aws:MultiFactorAuthPresent": "false", "aws:PrincipalIsAWSService": "false",
+		"aws:TokenIssueTime": out.Credentials.Expiration.Add(-time.Hour).UTC().Format(time.RFC3339),
+	}
+	put := func(other string) {
+		var list []string
+		for key, value := range keys {
+			if key == other {
+				value = "another"
+			}
+			list = append(list, fmt.Sprintf("%q:%q", key, value))
+		}
+		must[*iamapi.PutRolePolicyOutput](t)(root.PutRolePolicy(t.Context(), &iamapi.PutRolePolicyInput{RoleName: aws.String("role"), PolicyName: aws.String("p"), PolicyDocument: document(
+			`{"Effect":"Allow","Action":"iam:ListUsers","Resource":"*","Condition":{"StringEquals":{` + strings.Join(list, ",") + `},"Null":{"aws:username":"true","aws:SourceIdentity":"true"}}}`)}))
+	}
+	put("")
+	w.list(session, "")
+	for key := range keys {
+		put(key)
+		_, err := session.ListUsers(t.Context(), &iamapi.ListUsersInput{})
+		w.answers("another "+key, err, "AccessDenied: ")
+	}
+	put("")
+	limit := must[*iamapi.CreatePolicyOutput](t)(root.CreatePolicy(t.Context(), &iamapi.CreatePolicyInput{PolicyName: aws.String("limit"), PolicyDocument: document(may("ecs:*"))})).Policy.Arn
+	must[*iamapi.PutRolePermissionsBoundaryOutput](t)(root.PutRolePermissionsBoundary(t.Context(), &iamapi.PutRolePermissionsBoundaryInput{RoleName: aws.String("role"), PermissionsBoundary: limit}))
+	w.list(session, "AccessDenied: because no permissions boundary allows")
+}
