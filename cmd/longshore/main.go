@@ -64,12 +64,13 @@ type serverFlags struct {
 	EtcdUsername  string   `help:"User name for etcd." env:"LONGSHORE_ETCD_USERNAME" placeholder:"NAME"`
 	EtcdPrefix    string   `help:"Prefix of all keys in etcd, so that installations can share a cluster." env:"LONGSHORE_ETCD_PREFIX" placeholder:"PREFIX"`
 
-	TLS       string        `name:"tls" help:"auto (on when the API listens off loopback), on, or off: plain http, for a trusted network only." env:"LONGSHORE_TLS" default:"auto" enum:"auto,on,off"`
-	TLSCert   string        `name:"tls-cert" help:"PEM file of a certificate for the API, instead of one by the server's own authority." env:"LONGSHORE_TLS_CERT" type:"path" placeholder:"FILE"`
-	TLSKey    string        `name:"tls-key" help:"PEM file of its key." env:"LONGSHORE_TLS_KEY" type:"path" placeholder:"FILE"`
-	TLSCA     string        `name:"tls-ca" help:"PEM file of the authority behind it, if it is none that every machine trusts." env:"LONGSHORE_TLS_CA" type:"path" placeholder:"FILE"`
-	TLSName   []string      `name:"tls-name" help:"Further host names or addresses by which clients reach the API." env:"LONGSHORE_TLS_NAME" placeholder:"NAME"`
-	LostAfter time.Duration `help:"How long a node's agent may be away before the node counts as lost and its tasks are stopped." env:"LONGSHORE_LOST_AFTER" default:"5m"`
+	TLS          string        `name:"tls" help:"auto (on when the API listens off loopback), on, or off: plain http, for a trusted network only." env:"LONGSHORE_TLS" default:"auto" enum:"auto,on,off"`
+	TLSCert      string        `name:"tls-cert" help:"PEM file of a certificate for the API, instead of one by the server's own authority." env:"LONGSHORE_TLS_CERT" type:"path" placeholder:"FILE"`
+	TLSKey       string        `name:"tls-key" help:"PEM file of its key." env:"LONGSHORE_TLS_KEY" type:"path" placeholder:"FILE"`
+	TLSCA        string        `name:"tls-ca" help:"PEM file of the authority behind it, if it is none that every machine trusts." env:"LONGSHORE_TLS_CA" type:"path" placeholder:"FILE"`
+	TLSName      []string      `name:"tls-name" help:"Further host names or addresses by which clients reach the API." env:"LONGSHORE_TLS_NAME" placeholder:"NAME"`
+	RequestRates float64       `help:"What to multiply the request rates by that AWS documents: 1 takes AWS's own, 0 throttles nobody." env:"LONGSHORE_REQUEST_RATES" default:"20"`
+	LostAfter    time.Duration `help:"How long a node's agent may be away before the node counts as lost and its tasks are stopped." env:"LONGSHORE_LOST_AFTER" default:"5m"`
 }
 
 func (f *serverFlags) config(base *baseFlags, log *slog.Logger) control.Config {
@@ -80,8 +81,8 @@ func (f *serverFlags) config(base *baseFlags, log *slog.Logger) control.Config {
 			Username: f.EtcdUsername, Password: os.Getenv("LONGSHORE_ETCD_PASSWORD"), Prefix: f.EtcdPrefix,
 		},
 		TLS:       control.TLS{Mode: f.TLS, CertFile: f.TLSCert, KeyFile: f.TLSKey, CAFile: f.TLSCA, Names: f.TLSName},
-		LostAfter: f.LostAfter,
-		Root:      iam.AccessKey{ID: os.Getenv("LONGSHORE_ROOT_ACCESS_KEY_ID"), Secret: os.Getenv("LONGSHORE_ROOT_SECRET_ACCESS_KEY")},
+		LostAfter: f.LostAfter, RequestRates: &f.RequestRates,
+		Root: iam.AccessKey{ID: os.Getenv("LONGSHORE_ROOT_ACCESS_KEY_ID"), Secret: os.Getenv("LONGSHORE_ROOT_SECRET_ACCESS_KEY")},
 	}
 }
 

@@ -111,6 +111,9 @@ func (s *Server) identify(r *http.Request, body []byte, call *wire.Call) error {
 	if principal.Kind != wire.PrincipalRoot {
 		return wire.Errorf("AccessDeniedException", "User: %s is not authorized to perform: longshore:%s because only the root user is", principal.ARN, call.Operation)
 	}
+	if s.throttler == nil {
+		return nil
+	}
 	return s.throttler.Admit(r.Context(), call)
 }
 

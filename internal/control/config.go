@@ -33,10 +33,17 @@ type Config struct {
 	LostAfter time.Duration
 	// Limits bound what clients can make the server hold; the zero value takes the defaults.
 	Limits wire.Limits
+	// RequestRates multiplies the request rates that AWS documents: 1 are AWS's own, 0
+	// throttles nobody, nil takes DefaultRequestRates.
+	RequestRates *float64
 	// Root is the root user's access key; empty keeps or draws one.
 	Root iam.AccessKey
 	Log  *slog.Logger
 }
+
+// DefaultRequestRates lets a caller do twenty times what AWS does: its figures are
+// one account's share of a region.
+const DefaultRequestRates = 20.0
 
 // Etcd is how an existing etcd cluster is reached.
 type Etcd struct {
@@ -59,6 +66,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("account %q is not an AWS account id: give 12 digits with --account", c.Account)
 	case !regionPattern.MatchString(c.Region):
 		return fmt.Errorf("region %q does not look like an AWS region such as us-east-1: give one with --region", c.Region)
+	case c.RequestRates != nil && !(*c.RequestRates >= 0 && *c.RequestRates <= 1e6):
+		return errors.New("--request-rates is a factor from 0 to 1000000: 1 takes AWS's own rates, 0 none")
 	case c.LostAfter < 0:
 		return errors.New("--lost-after is a duration of at least one second")
 	}

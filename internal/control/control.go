@@ -81,6 +81,10 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if err := prepareDir(config.DataDir); err != nil {
 		return nil, err
 	}
+	if config.RequestRates == nil {
+		scale := DefaultRequestRates
+		config.RequestRates = &scale
+	}
 	if config.Limits == (wire.Limits{}) {
 		config.Limits = wire.DefaultLimits()
 	}
@@ -151,7 +155,7 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 	}
 	s.audit = &lumberjack.Logger{Filename: filepath.Join(s.config.DataDir, "audit.log"), MaxSize: auditFileMB, MaxBackups: auditFiles}
 	s.auditor = wire.NewAuditor(slog.New(slog.NewJSONHandler(s.audit, nil)))
-	s.throttler = wire.NewTokenBuckets(wire.DefaultRate(), agentRates())
+	s.throttler = newThrottler(*s.config.RequestRates)
 	s.authorizer = s.iam.Noting(&iam.Authorizer{Holders: s.iam, Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}})
 	s.registry = wire.NewRegistry(wire.Chain{
 		Credentials: s.iam, Constraints: constraint.New().Check,
@@ -173,17 +177,22 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 	return nil
 }
 
-// agentRates are of the operations that agents call by themselves. Amazon's agents
-// may all have one account's key, and a whole fleet of them comes back at once.
-func agentRates() map[string]wire.Rate {
-	rates := map[string]wire.Rate{}
-	for _, operation := range []string{
-		"DiscoverPollEndpoint", "RegisterContainerInstance", "SubmitAttachmentStateChanges",
-		"SubmitContainerStateChange", "SubmitTaskStateChange",
-	} {
-		rates["ecs:"+operation] = wire.Rate{PerSecond: 10_000, Burst: 20_000}
+// newThrottler holds callers to AWS's rates times scale; 0 to none. Agents of ours
+// are not throttled, but Amazon's may all have one account's key, and a whole fleet
+// of them comes back at once: what agents call by themselves has rates that stop
+// runaways only.
+func newThrottler(scale float64) wire.Throttler {
+	if scale == 0 {
+		return nil
 	}
-	return rates
+	return wire.NewTokenBuckets(wire.DefaultRate(), append(wire.Quotas(scale), wire.Group{
+		Service: "ecs",
+		Operations: []string{
+			"DiscoverPollEndpoint", "RegisterContainerInstance", "SubmitAttachmentStateChanges",
+			"SubmitContainerStateChange", "SubmitTaskStateChange",
+		},
+		Rate: wire.Rate{PerSecond: 10_000, Burst: 20_000},
+	}))
 }
 
 // authenticate verifies an agent's websocket handshake or signed frame.

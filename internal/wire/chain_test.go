@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
 // steps notes which links a call reached.
@@ -145,7 +147,7 @@ func TestMistakesInWiringPanic(t *testing.T) {
 }
 
 func TestTokenBuckets(t *testing.T) {
-	b := NewTokenBuckets(DefaultRate(), map[string]Rate{"ecs:RunTask": {PerSecond: 1, Burst: 2}})
+	b := NewTokenBuckets(DefaultRate(), []Group{{"ecs", []string{"StopTask", "RunTask"}, Rate{PerSecond: 1, Burst: 2}}})
 	at := time.Unix(1e9, 0)
 	admit := func(account string, after time.Duration) bool {
 		return b.Admit(t.Context(), &Call{Account: account, Service: "ecs", Operation: "RunTask", Time: at.Add(after)}) == nil
@@ -163,6 +165,80 @@ func TestTokenBuckets(t *testing.T) {
 	}
 	if err := b.Admit(t.Context(), &Call{Account: "a", Service: "ecs", Operation: "RunTask", Time: at}); codeOf(err) != "ThrottlingException" {
 		t.Error(err)
+	}
+}
+
+// Operations of a group share its bucket, regions do not, and others have their own.
+func TestGroupsShareABucket(t *testing.T) {
+	b := NewTokenBuckets(Rate{PerSecond: 1, Burst: 1}, []Group{{"ecs", []string{"DescribeClusters", "ListClusters"}, Rate{PerSecond: 1, Burst: 2}}})
+	for _, tt := range []struct {
+		region, operation string
+		want              bool
+	}{
+		{"r", "ListClusters", true}, {"r", "DescribeClusters", true}, {"r", "ListClusters", false}, {"r", "DescribeClusters", false},
+		{"other", "ListClusters", true}, {"r", "ListTasks", true}, {"r", "ListTasks", false}, {"r", "StopTask", true},
+	} {
+		err := b.Admit(t.Context(), &Call{Account: "a", Region: tt.region, Service: "ecs", Operation: tt.operation, Time: time.Unix(1e9, 0)})
+		if (err == nil) != tt.want {
+			t.Errorf("%s %s: %v", tt.region, tt.operation, err)
+		}
+	}
+}
+
+// Callers that name ever new regions do not make the server hold ever more.
+func TestFullBucketsAreForgotten(t *testing.T) {
+	b := NewTokenBuckets(Rate{PerSecond: 10, Burst: 10}, nil)
+	at := time.Unix(1e9, 0)
+	for i := range 10 * minBuckets {
+		call := &Call{Account: "a", Region: fmt.Sprint(i), Service: "ecs", Operation: "ListTasks", Time: at.Add(time.Duration(i) * time.Millisecond)}
+		if err := b.Admit(t.Context(), call); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(b.buckets); n > 2*minBuckets {
+		t.Errorf("%d buckets are kept", n)
+	}
+}
+
+// What AWS documents is what a scale of 1 gives.
+func TestQuotas(t *testing.T) {
+	for _, tt := range []struct {
+		service, operation string
+		scale              float64
+		burst              int
+	}{
+		{"ecs", "RunTask", 1, 100}, {"ecs", "DescribeClusters", 1, 50}, {"ecs", "RegisterTaskDefinition", 20, 400},
+		{"logs", "CreateLogGroup", 1, 10}, {"logs", "PutLogEvents", 1, 5000}, {"logs", "CreateLogGroup", 0.01, 1},
+	} {
+		b := NewTokenBuckets(Rate{}, Quotas(tt.scale))
+		call := &Call{Service: tt.service, Operation: tt.operation, Time: time.Unix(1e9, 0)}
+		admitted := 0
+		for b.Admit(t.Context(), call) == nil && admitted < 1e6 {
+			admitted++
+		}
+		if admitted != tt.burst {
+			t.Errorf("%s:%s times %v: %d calls at once, want %d", tt.service, tt.operation, tt.scale, admitted, tt.burst)
+		}
+	}
+}
+
+// SDK clients wait and try again, whichever protocol tells them.
+func TestThrottledCallsAreRetriedBySDKs(t *testing.T) {
+	f := newFixture(t, func(c *Chain) { c.Throttler = NewTokenBuckets(Rate{PerSecond: 5, Burst: 1}, nil) })
+	quick := func(int, error) (time.Duration, error) { return 300 * time.Millisecond, nil }
+	retryer := retry.NewStandard(func(o *retry.StandardOptions) { o.Backoff = retry.BackoffDelayerFunc(quick) })
+	client := sts.New(sts.Options{Region: testRegion, BaseEndpoint: &f.http.URL, Credentials: testCredentials(), Retryer: retryer})
+	for i := range 2 {
+		_, err := f.ecs(func(o *ecs.Options) { o.Retryer = retryer }).StopTask(t.Context(), &ecs.StopTaskInput{Task: aws.String("t")})
+		if err != nil {
+			t.Errorf("json call %d: %v", i, err)
+		}
+		if _, err := client.GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{}); err != nil {
+			t.Errorf("query call %d: %v", i, err)
+		}
+	}
+	if status, answer, _ := f.form(t, "sts", "Action=GetCallerIdentity&Version=2011-06-15"); status != 400 || !strings.Contains(answer, "<Code>Throttling</Code>") {
+		t.Errorf("query: %d %s", status, answer)
 	}
 }
 

@@ -12,32 +12,61 @@ type Rate struct {
 	Burst     float64
 }
 
+// Group is operations that share one bucket, as in AWS ("all cluster reads").
+type Group struct {
+	// Service is the ServiceInfo.Name.
+	Service    string
+	Operations []string
+	Rate       Rate
+}
+
 // DefaultRate returns the rate of operations that have none of their own. It is
 // generous: it stops runaways, and is no quota.
 func DefaultRate() Rate { return Rate{PerSecond: 500, Burst: 2000} }
 
-// TokenBuckets is a Throttler with one bucket per account and operation. It
-// forgets nothing: there are as many buckets as accounts times operations used.
-// Services and nodes of our own are not throttled.
+// TokenBuckets is a Throttler with one bucket per account, region and group of
+// operations. Services and nodes of our own are not throttled.
 type TokenBuckets struct {
-	rate  Rate
-	rates map[string]Rate
+	rate   Rate
+	groups []Group
+	// group maps service and operation to an index of groups.
+	group map[[2]string]int
 
 	mu      sync.Mutex
 	buckets map[bucketKey]*bucket
+	// forgetAt is how many buckets there may be before full ones are forgotten.
+	forgetAt int
 }
 
-type bucketKey struct{ account, service, operation string }
+// minBuckets is how many buckets are kept without a look at which are full.
+const minBuckets = 4096
+
+type bucketKey struct{ account, region, service, operation string }
 
 type bucket struct {
 	tokens float64
 	filled time.Time
+	rate   Rate
 }
 
-// NewTokenBuckets returns a throttler that admits each operation at the rate in
-// rates under "service:Operation", or else at rate.
-func NewTokenBuckets(rate Rate, rates map[string]Rate) *TokenBuckets {
-	return &TokenBuckets{rate: rate, rates: rates, buckets: map[bucketKey]*bucket{}}
+// fill adds what has come since.
+func (b *bucket) fill(now time.Time) {
+	if passed := now.Sub(b.filled); passed > 0 {
+		b.tokens = min(b.rate.Burst, b.tokens+passed.Seconds()*b.rate.PerSecond)
+		b.filled = now
+	}
+}
+
+// NewTokenBuckets returns a throttler that admits the operations of each group at
+// its rate, and each other operation at rate.
+func NewTokenBuckets(rate Rate, groups []Group) *TokenBuckets {
+	t := &TokenBuckets{rate: rate, groups: groups, group: map[[2]string]int{}, buckets: map[bucketKey]*bucket{}, forgetAt: minBuckets}
+	for i, g := range groups {
+		for _, operation := range g.Operations {
+			t.group[[2]string{g.Service, operation}] = i
+		}
+	}
+	return t
 }
 
 // Admit implements Throttler. The call's own time is the clock.
@@ -45,25 +74,36 @@ func (t *TokenBuckets) Admit(_ context.Context, c *Call) error {
 	if c.Principal.Kind == PrincipalService || c.Principal.Kind == PrincipalNode {
 		return nil
 	}
-	rate, ok := t.rates[c.Service+":"+c.Operation]
-	if !ok {
-		rate = t.rate
+	rate, key := t.rate, bucketKey{c.Account, c.Region, c.Service, c.Operation}
+	if i, ok := t.group[[2]string{c.Service, c.Operation}]; ok {
+		// The first operation of a group names its bucket.
+		rate, key.operation = t.groups[i].Rate, t.groups[i].Operations[0]
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	key := bucketKey{c.Account, c.Service, c.Operation}
 	b := t.buckets[key]
 	if b == nil {
-		b = &bucket{tokens: rate.Burst, filled: c.Time}
+		if len(t.buckets) >= t.forgetAt {
+			t.forget(c.Time)
+		}
+		b = &bucket{tokens: rate.Burst, filled: c.Time, rate: rate}
 		t.buckets[key] = b
 	}
-	if passed := c.Time.Sub(b.filled); passed > 0 {
-		b.tokens = min(rate.Burst, b.tokens+passed.Seconds()*rate.PerSecond)
-		b.filled = c.Time
-	}
+	b.fill(c.Time)
 	if b.tokens < 1 {
 		return Errorf("ThrottlingException", "Rate exceeded")
 	}
 	b.tokens--
 	return nil
+}
+
+// forget drops the buckets that are full: a new one would be the same. A caller can
+// choose regions as it likes, but emptied buckets cost it calls, and fill again.
+func (t *TokenBuckets) forget(now time.Time) {
+	for key, b := range t.buckets {
+		if b.fill(now); b.tokens >= b.rate.Burst {
+			delete(t.buckets, key)
+		}
+	}
+	t.forgetAt = max(minBuckets, 2*len(t.buckets))
 }
