@@ -83,7 +83,11 @@ func (s *Server) admin(operation string, run func(context.Context, *http.Request
 		} else if err = s.identify(r, body, call); err == nil {
 			answer, err = run(wire.WithCall(r.Context(), call), r, body)
 		}
-		if call.Principal.Kind != "" && r.Method != http.MethodGet {
+		switch {
+		case r.Method == http.MethodGet:
+		case call.Principal.Kind == "":
+			s.auditor.RecordFailure(r.Context(), call, err)
+		default:
 			s.auditor.Record(r.Context(), call, []string{"longshore:" + r.URL.Path[len("/_longshore/"):]}, err)
 		}
 		status := http.StatusOK

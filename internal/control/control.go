@@ -154,7 +154,7 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 		return err
 	}
 	s.audit = &lumberjack.Logger{Filename: filepath.Join(s.config.DataDir, "audit.log"), MaxSize: auditFileMB, MaxBackups: auditFiles}
-	s.auditor = wire.NewAuditor(slog.New(slog.NewJSONHandler(s.audit, nil)))
+	s.auditor = wire.NewAuditor(s.audit, s.log)
 	s.throttler = newThrottler(*s.config.RequestRates)
 	s.authorizer = s.iam.Noting(&iam.Authorizer{Holders: s.iam, Nodes: map[string]iam.Nodes{"ecs": s.ecs, "logs": logsForNodes{s.ecs}}})
 	s.registry = wire.NewRegistry(wire.Chain{

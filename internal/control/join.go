@@ -24,7 +24,7 @@ func (s *Server) serveJoin(w http.ResponseWriter, r *http.Request) {
 	}
 	refuse := func(status int, code, text string) {
 		s.attempts.failed(call.SourceIP, call.Time)
-		s.auditor.Record(r.Context(), call, nil, wire.Errorf(code, "%s", text))
+		s.auditor.RecordFailure(r.Context(), call, wire.Errorf(code, "%s", text))
 		writeJSON(w, status, join.Answer{Error: text})
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, join.MaxBody))

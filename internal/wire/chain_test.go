@@ -3,10 +3,14 @@ package wire
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,6 +18,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"longshore.dev/longshore/internal/wire/sigv4"
 )
 
 // steps notes which links a call reached.
@@ -34,6 +40,10 @@ func (s *steps) Admit(context.Context, *Call) error {
 
 func (s *steps) Record(_ context.Context, _ *Call, resources []string, err error) {
 	s.took = append(s.took, "audit "+strings.Join(resources, ",")+" "+codeOf(err))
+}
+
+func (s *steps) RecordFailure(_ context.Context, _ *Call, err error) {
+	s.took = append(s.took, "audit a failure "+codeOf(err))
 }
 
 func stepFixture(t *testing.T, s *steps) (*Registry, *Service) {
@@ -244,7 +254,7 @@ func TestThrottledCallsAreRetriedBySDKs(t *testing.T) {
 
 func TestAuditLine(t *testing.T) {
 	var buf bytes.Buffer
-	a := NewAuditor(slog.New(slog.NewJSONHandler(&buf, nil)))
+	a := NewAuditor(&buf, slog.New(slog.DiscardHandler))
 	c := &Call{RequestID: "id", Account: "1", Region: "r", Service: "ecs", Operation: "RunTask", SourceIP: "10.0.0.1",
 		Principal: Principal{ARN: "arn:root", Kind: PrincipalRoot, AccessKeyID: "AKID"}}
 	a.Record(t.Context(), c, []string{"arn:x"}, errors.New("a secret"))
@@ -256,6 +266,96 @@ func TestAuditLine(t *testing.T) {
 	}
 	if strings.Contains(line, "a secret") {
 		t.Error("the audit log tells an internal error's text")
+	}
+}
+
+// What callers choose does not make lines long, and failures do not fill the log.
+func TestAuditIsBounded(t *testing.T) {
+	var buf bytes.Buffer
+	a := NewAuditor(&buf, slog.New(slog.DiscardHandler))
+	many := slices.Repeat([]string{strings.Repeat("é", 1<<20)}, 1000)
+	a.Record(t.Context(), &Call{Region: many[0], Operation: many[0]}, many, nil)
+	if n := buf.Len(); n > 20<<10 || !strings.Contains(buf.String(), "and 980 more") {
+		t.Errorf("a line has %d bytes", n)
+	}
+	buf.Reset()
+	at := time.Unix(1e9, 0)
+	for range 10_000 {
+		a.RecordFailure(t.Context(), &Call{Time: at}, Errorf("InvalidSignatureException", "x"))
+	}
+	if n := strings.Count(buf.String(), "\n"); n != failuresBurst {
+		t.Errorf("%d failures were written", n)
+	}
+	buf.Reset()
+	a.RecordFailure(t.Context(), &Call{Time: at.Add(2 * time.Second)}, Errorf("InvalidSignatureException", "x"))
+	if !strings.Contains(buf.String(), `"failuresNotWritten":9900`) {
+		t.Errorf("what was not written is not told: %s", buf.String())
+	}
+}
+
+// fullDisk is a file that cannot be written while it is full.
+type fullDisk struct {
+	full bool
+	bytes.Buffer
+}
+
+func (d *fullDisk) Write(p []byte) (int, error) {
+	if d.full {
+		n, _ := d.Buffer.Write(p[:1]) // what still has room
+		return n, syscall.ENOSPC
+	}
+	return d.Buffer.Write(p)
+}
+
+// Lines that a full disk costs are told of, once in the log and with the next line.
+func TestLostAuditLinesAreTold(t *testing.T) {
+	disk, log := &fullDisk{full: true}, &logBuffer{}
+	a := NewAuditor(disk, slog.New(slog.NewTextHandler(log, nil)))
+	for range 3 {
+		a.Record(t.Context(), &Call{}, nil, nil)
+	}
+	disk.full = false
+	a.Record(t.Context(), &Call{}, nil, nil)
+	a.Record(t.Context(), &Call{}, nil, nil)
+	if n := strings.Count(log.String(), "the audit log cannot be written"); n != 1 {
+		t.Errorf("told %d times: %s", n, log)
+	}
+	lines := strings.Split(strings.TrimSpace(disk.String()), "\n")
+	if last := lines[len(lines)-2:]; !json.Valid([]byte(last[0])) || !strings.Contains(last[1], `"linesLostBefore":3`) {
+		t.Errorf("the lines: %s", disk.String())
+	}
+}
+
+// Whoever tries to change something without being let in leaves a line: from where,
+// with which key, and why it was refused; never the signature or the token.
+func TestFailedAuthenticationIsAudited(t *testing.T) {
+	audit := &logBuffer{}
+	f := newFixture(t, func(c *Chain) { c.Auditor = NewAuditor(audit, slog.New(slog.DiscardHandler)) })
+	post := func(target string, c sigv4.Credentials) {
+		r, _ := http.NewRequest("POST", f.http.URL+"/", strings.NewReader("{}"))
+		r.Header.Set("X-Amz-Target", target)
+		if c.AccessKeyID != "" {
+			if err := sigv4.Sign(r, c, testRegion, "ecs", sigv4.Hash([]byte("{}")), time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		do(t, f.http, r)
+	}
+	post(ecsTarget+"StopTask", sigv4.Credentials{AccessKeyID: testKey, SecretAccessKey: "canary-secret"})
+	post(ecsTarget+"StopTask", sigv4.Credentials{AccessKeyID: "AKIDUNKNOWN", SecretAccessKey: "canary-secret", SessionToken: "canary-token"})
+	post(ecsTarget+"StopTask", sigv4.Credentials{})
+	lines := audit.String()
+	for _, want := range []string{
+		`"action":"ecs:StopTask","principal":"","kind":"","accessKeyId":"AKIDTEST","source":"127.0.0.1","via":null,"resources":null,"result":"InvalidSignatureException"`,
+		`"accessKeyId":"AKIDUNKNOWN","source":"127.0.0.1","via":null,"resources":null,"result":"UnrecognizedClientException"`,
+		`"accessKeyId":"","source":"127.0.0.1","via":null,"resources":null,"result":"MissingAuthenticationTokenException"`,
+	} {
+		if !strings.Contains(lines, want) {
+			t.Errorf("no line has %s:\n%s", want, lines)
+		}
+	}
+	if strings.Contains(lines, "canary") || strings.Contains(lines, "Signature=") {
+		t.Errorf("a secret is in the audit log:\n%s", lines)
 	}
 }
 

@@ -156,6 +156,9 @@ type Throttler interface {
 // secrets: only the call, the resources and the error.
 type Auditor interface {
 	Record(ctx context.Context, c *Call, resources []string, err error)
+	// RecordFailure records that a caller could not be authenticated. Of the call's
+	// principal only the access key id is known, and that is only what the caller said.
+	RecordFailure(ctx context.Context, c *Call, err error)
 }
 
 // Chain is what every call passes before its operation runs.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"longshore.dev/longshore/internal/wire/codec"
+	"longshore.dev/longshore/internal/wire/sigv4"
 )
 
 // internalPrefix begins every path of our own, so that no bucket or repository
@@ -110,6 +111,7 @@ func (x *exchange) serve() error {
 	}
 	principal, sig, body, err := x.authenticate()
 	if err != nil {
+		x.auditFailure(err)
 		return err
 	}
 	op, in, presence, err := x.decode(body)
@@ -126,6 +128,27 @@ func (x *exchange) serve() error {
 		return err
 	}
 	return x.reply(op, out)
+}
+
+// auditFailure records a caller that is not who it says, unless it asked for what is
+// only read.
+func (x *exchange) auditFailure(err error) {
+	auditor := x.server.reg.chain.Auditor
+	var api *Error
+	if !errors.As(authError(err, x.protocol), &api) || auditor == nil {
+		return
+	}
+	if op := x.service.ops[x.operation]; op != nil && op.readOnly {
+		return
+	}
+	call := &Call{
+		RequestID: x.id, Service: x.service.Info.Name, Operation: x.operation,
+		SourceIP: SourceIP(x.r), UserAgent: x.r.UserAgent(), Secure: x.r.TLS != nil, Time: x.received,
+	}
+	if sig, err := sigv4.Parse(x.r); err == nil {
+		call.Principal.AccessKeyID, call.Region = sig.AccessKeyID, sig.Region
+	}
+	auditor.RecordFailure(x.r.Context(), call, api)
 }
 
 // SourceIP is the address of a request's peer.
