@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,21 +92,49 @@ func (a *arena) targets() (all []target) {
 }
 
 // pick chooses the value of the string at a path ("overrides.containerOverrides.0.name");
-// "" leaves it to plausible.
+// "" leaves it to plausible, omitted leaves it out.
 type pick func(path string) string
 
-// input is everything that an operation takes, one element in each list, in its wire
-// form. Enums have their first value.
-func (o target) with(choose pick) map[string]any { return members(o.service, o.input, "", choose) }
+const omitted = "(omitted)"
 
-func members(service string, t reflect.Type, path string, choose pick) map[string]any {
+// with is what an operation takes, one element in each list, in its wire form; enums have
+// their first value. What rules other members out is left out.
+func (o target) with(choose pick) map[string]any {
+	return o.members(o.input, "", choose, misfits[o.String()])
+}
+
+// everything is all that it takes.
+func (o target) everything(choose pick) map[string]any { return o.members(o.input, "", choose, nil) }
+
+// misfits are members that rule others out, or that are not served.
+var misfits = map[string][]string{
+	"ecs:RunTask": {
+		"capacityProviderStrategy", "networkConfiguration", "volumeConfigurations", "placementConstraints", "placementStrategy",
+		"platformVersion", "referenceId", "overrides.inferenceAcceleratorOverrides", "overrides.cpu", "overrides.memory",
+	},
+	"ecs:StartTask": {
+		"networkConfiguration", "volumeConfigurations", "referenceId", "overrides.inferenceAcceleratorOverrides", "overrides.cpu", "overrides.memory",
+	},
+	"ecs:RegisterTaskDefinition":  {"inferenceAccelerators", "proxyConfiguration", "ephemeralStorage", "volumes", "placementConstraints", "cpu", "memory", "containerDefinitions.0.dnsServers"},
+	"ecs:UpdateCluster":           {"configuration", "serviceConnectDefaults"},
+	"ecs:SubmitTaskStateChange":   {"attachments", "managedAgents"},
+	"iam:SimulateCustomPolicy":    {"ResourceHandlingOption", "ResourcePolicy", "PermissionsBoundaryPolicyInputList", "OrderedOrganizationPolicyInputList"},
+	"iam:SimulatePrincipalPolicy": {"ResourceHandlingOption", "ResourcePolicy", "PermissionsBoundaryPolicyInputList", "OrderedOrganizationPolicyInputList"},
+	"logs:DescribeLogGroups":      {"logGroupNamePattern", "logGroupNamePrefix"},
+	"logs:PutLogEvents":           {"entity"},
+}
+
+func (o target) members(t reflect.Type, path string, choose pick, without []string) map[string]any {
 	all := map[string]any{}
 	for f := range fieldsOf(t) {
 		name := f.Name
-		if service == "ecs" || service == "logs" {
+		if attacked[o.service].target != "" {
 			name = strings.ToLower(name[:1]) + name[1:]
 		}
-		if v := value(service, f.Type, path+name, choose); v != nil {
+		if slices.Contains(without, path+name) {
+			continue
+		}
+		if v := o.value(f.Type, path+name, choose, without); v != nil {
 			all[name] = v
 		}
 	}
@@ -122,31 +151,35 @@ func fieldsOf(t reflect.Type) func(func(reflect.StructField) bool) {
 	}
 }
 
-func value(service string, t reflect.Type, path string, choose pick) any {
+func (o target) value(t reflect.Type, path string, choose pick, without []string) any {
 	if strings.Count(path, ".") > 12 {
 		return nil
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
-		return value(service, t.Elem(), path, choose)
+		return o.value(t.Elem(), path, choose, without)
 	case reflect.Struct:
 		if t == reflect.TypeFor[time.Time]() {
 			return 1
 		}
-		return members(service, t, path+".", choose)
+		return o.members(t, path+".", choose, without)
 	case reflect.Slice:
 		if t.Elem().Kind() == reflect.Uint8 {
 			return "AA=="
 		}
-		if v := value(service, t.Elem(), path+".0", choose); v != nil {
+		if v := o.value(t.Elem(), path+".0", choose, without); v != nil {
 			return []any{v}
 		}
 	case reflect.Map:
-		if v := value(service, t.Elem(), path+".k", choose); v != nil {
+		if v := o.value(t.Elem(), path+".k", choose, without); v != nil {
 			return map[string]any{"k": v, "l": v}
 		}
 	case reflect.String:
-		if v := choose(path); v != "" {
+		switch v := choose(path); v {
+		case omitted:
+			return nil
+		case "":
+		default:
 			return v
 		}
 		if m, ok := t.MethodByName("Values"); ok {
@@ -178,6 +211,8 @@ func plausible(path string) string {
 		return "v1"
 	case name == "accountidentifiers":
 		return testAccount
+	case name == "actionnames":
+		return "iam:CreateUser"
 	case name == "tokencode":
 		return "123456"
 	}
@@ -203,7 +238,7 @@ func memberOf(path string) string {
 
 // leaves are the paths of all strings that an operation takes.
 func (o target) leaves() (all []string) {
-	o.with(func(path string) string { all = append(all, path); return "" })
+	o.everything(func(path string) string { all = append(all, path); return "" })
 	return all
 }
 
