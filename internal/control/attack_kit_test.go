@@ -237,8 +237,10 @@ func memberOf(path string) string {
 }
 
 // leaves are the paths of all strings that an operation takes.
-func (o target) leaves() (all []string) {
-	o.everything(func(path string) string { all = append(all, path); return "" })
+func (o target) leaves() []string { return o.leavesOf(o.everything) }
+
+func (o target) leavesOf(input func(pick) map[string]any) (all []string) {
+	input(func(path string) string { all = append(all, path); return "" })
 	return all
 }
 

@@ -1,8 +1,10 @@
 package iam
 
 import (
+	"cmp"
 	"context"
 	"reflect"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
@@ -42,7 +44,7 @@ const (
 // follow from the input's members: the one that names the resource, Path of what is
 // to be made, PathPrefix of what is listed, Tags and TagKeys.
 func handle[I, O any](w *wire.Service, op wire.Operation[I], fn func(context.Context, *I) (*O, error), on noun, keys ...conditionKey) {
-	op.Resources = func(ctx context.Context, in *I) []string { return []string{on.resource(ctx, in)} }
+	op.Resources = func(ctx context.Context, in *I) []string { return on.resources(ctx, in) }
 	op.Conditions = func(ctx context.Context, in *I) map[string][]string { return on.conditions(ctx, in, keys) }
 	wire.Handle(w, op, fn)
 }
@@ -56,6 +58,21 @@ func member(in any, name string) (string, bool) {
 	}
 	p, _ := f.Interface().(*string)
 	return deref(p), true
+}
+
+// resources are the resource, and what it becomes where the call renames or moves it:
+// who may rename one thing could otherwise make it one of others.
+func (n noun) resources(ctx context.Context, in any) []string {
+	arn := n.resource(ctx, in)
+	newName, _ := member(in, "New"+n.name)
+	newPath, _ := member(in, "NewPath")
+	first := strings.IndexByte(arn, '/')
+	if newName == "" && newPath == "" || first < 0 {
+		return []string{arn}
+	}
+	was := arn[first:]
+	slash := strings.LastIndexByte(was, '/') + 1
+	return []string{arn, arnOf(wire.CallFrom(ctx).Account, n.kind, cmp.Or(newPath, was[:slash]), cmp.Or(newName, was[slash:]))}
 }
 
 func (n noun) resource(ctx context.Context, in any) string {
