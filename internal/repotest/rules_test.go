@@ -106,6 +106,11 @@ var c *ecs.Client
 	{"doc links", docLinks, map[string]string{
 		"docs/ARCHITECTURE.md": "[a](../internal/a) [b](../internal/b/b.go#L3) [c](#c) [d](https://example.com/x)", "internal/a/a.go": "package a\n",
 	}, []string{"docs/ARCHITECTURE.md: the link to ../internal/b/b.go"}},
+	{"doc tests", docTests, map[string]string{
+		securityModel:          "`TestA`\n| can | test |\n|---|---|\n| x | `TestA`, `TestB` |\n| y | z |\n",
+		"docs/other.md":        "| x | y |\nTestC `TestMany…`\n",
+		"internal/a/a_test.go": "package a\nfunc TestA(t T) {}\n", "internal/a/a.go": "package a\nfunc TestB() {}\n",
+	}, []string{"docs/security.md:4: there is no TestB", "docs/security.md:5 names no test"}},
 }
 
 // importing is a Go file that imports packages of the module.

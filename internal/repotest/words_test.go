@@ -81,3 +81,39 @@ func docLinks(r *repo) (broken []string) {
 	}
 	return broken
 }
+
+var (
+	namedTest     = regexp.MustCompile("`(Test[A-Z]\\w*)`")
+	headOfTable   = regexp.MustCompile(`^\|[-| ]+\|$`)
+	securityModel = "docs/security.md"
+)
+
+// Tests that docs name exist, and every line of the threat model's tables names one.
+func docTests(r *repo) (broken []string) {
+	tests := map[string]bool{}
+	for _, f := range r.files() {
+		for _, d := range f.ast.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && f.test {
+				tests[fn.Name.Name] = true
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.texts)) {
+		if path.Ext(name) != ".md" || !strings.HasPrefix(name, "docs/") {
+			continue
+		}
+		lines := strings.Split(r.texts[name], "\n")
+		for i, line := range lines {
+			for _, m := range namedTest.FindAllStringSubmatch(line, -1) {
+				if !tests[m[1]] {
+					broken = append(broken, fmt.Sprintf("%s:%d: there is no %s", name, i+1, m[1]))
+				}
+			}
+			head := headOfTable.MatchString(line) || i+1 < len(lines) && headOfTable.MatchString(lines[i+1])
+			if name == securityModel && strings.HasPrefix(line, "|") && !head && !namedTest.MatchString(line) {
+				broken = append(broken, fmt.Sprintf("%s:%d names no test", name, i+1))
+			}
+		}
+	}
+	return broken
+}
