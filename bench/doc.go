@@ -5,7 +5,7 @@
 //
 //	make bench                     builds bin/longshore and runs everything
 //	go run ./bench -run start      one subject: start, memory, containers, storm,
-//	                               images, output, logs, api, fleet
+//	                               images, output, logs, wire, api, fleet
 //	go run ./bench -quick          few samples
 //	go run ./bench -steps          also where the time of a task's start goes
 //	go run ./bench -json FILE      the figures for a program
@@ -16,6 +16,6 @@
 // need root; without it those rows say so.
 //
 // Read main.go first, then a subject: start.go, memory.go, tasks.go with peers.go,
-// storm.go, images.go, nodelogs.go, logs.go, api.go, thousands.go with agents.go.
-// table.go holds the statistics.
+// storm.go, images.go, nodelogs.go, logs.go, wire.go, api.go,
+// thousands.go with agents.go. table.go holds the statistics.
 package main

@@ -40,6 +40,7 @@ func subjects() []subject {
 		{"images", measureImages},
 		{"output", measureOutput},
 		{"logs", measureLogs},
+		{"wire", measureWire},
 		{"api", measureAPI},
 		{"fleet", measureFleet},
 	}
@@ -62,7 +63,7 @@ func main() {
 func run(ctx context.Context) (err error) {
 	b := &bench{}
 	var only, jsonFile, dir string
-	flag.StringVar(&only, "run", "", "measure the subjects that match this `regexp`: start, memory, containers, storm, images, output, logs, api, fleet")
+	flag.StringVar(&only, "run", "", "measure the subjects that match this `regexp`: start, memory, containers, storm, images, output, logs, wire, api, fleet")
 	flag.StringVar(&jsonFile, "json", "", "also write the figures as JSON to this `file`")
 	flag.StringVar(&dir, "dir", "/var/tmp", "`directory` for data; its file system is what is measured")
 	flag.StringVar(&b.binary, "longshore", "bin/longshore", "the `program` to measure")

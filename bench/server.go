@@ -169,16 +169,21 @@ func (s *server) logs() *cloudwatchlogs.Client {
 
 // post makes one awsJson 1.1 call whose body, and the body's hash, are there already.
 func (s *server) post(ctx context.Context, service, target string, body []byte, hash string) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.endpoint+"/", bytes.NewReader(body))
+	return post(ctx, s.client, s.endpoint, sigv4.Credentials{AccessKeyID: keyID, SecretAccessKey: keySecret}, service, target, body, hash)
+}
+
+// post does so anywhere, as anybody.
+func post(ctx context.Context, client *http.Client, endpoint string, keys sigv4.Credentials, service, target string, body []byte, hash string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint+"/", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	r.Header.Set("X-Amz-Target", target)
-	if err := sigv4.Sign(r, sigv4.Credentials{AccessKeyID: keyID, SecretAccessKey: keySecret}, region, service, hash, time.Now()); err != nil {
+	if err := sigv4.Sign(r, keys, region, service, hash, time.Now()); err != nil {
 		return err
 	}
-	answer, err := s.client.Do(r)
+	answer, err := client.Do(r)
 	if err != nil {
 		return err
 	}
