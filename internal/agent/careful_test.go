@@ -147,6 +147,45 @@ func TestContainerThatVanishedBeforeItsStartIsMadeAgain(t *testing.T) {
 	m.clean()
 }
 
+// cutOff loses what makes a container, as a shim that is killed meanwhile.
+type cutOff struct {
+	runtime.Runtime
+	times int
+}
+
+func (c *cutOff) Create(ctx context.Context, spec runtime.Spec) error {
+	if c.times > 0 {
+		c.times--
+		return fmt.Errorf("create container %s: %w", spec.ID, runtime.ErrCutOff)
+	}
+	return c.Runtime.Create(ctx, spec)
+}
+
+func TestContainerWhoseMakingIsCutOffIsMadeAgain(t *testing.T) {
+	m := newMachine(t)
+	m.kill()
+	m.wrap = func(r runtime.Runtime) runtime.Runtime { return &cutOff{r, maxRecreate} }
+	m.boot()
+	m.accept(taskOf("t1", "exit", "3"))
+	stop := m.await("t1", "STOPPED")
+	if code := aws.ToInt32(stop.Containers[0].ExitCode); code != 3 {
+		t.Fatalf("exit code = %d (%s), want 3", code, aws.ToString(stop.Reason))
+	}
+	m.clean()
+}
+
+func TestContainerWhoseMakingIsAlwaysCutOffFailsItsTask(t *testing.T) {
+	m := newMachine(t)
+	m.kill()
+	m.wrap = func(r runtime.Runtime) runtime.Runtime { return &cutOff{r, maxRecreate + 1} }
+	m.boot()
+	m.accept(taskOf("t1", "exit", "3"))
+	if reason := aws.ToString(m.await("t1", "STOPPED").Reason); !strings.Contains(reason, runtime.ErrCutOff.Error()) {
+		t.Fatalf("the task's reason is %q", reason)
+	}
+	m.clean()
+}
+
 func TestVolumesThatTheNodeDoesNotHaveAreRefused(t *testing.T) {
 	w := &worker{parts: parts{volumes: t.TempDir()}}
 	file := filepath.Join(t.TempDir(), "socket")

@@ -98,6 +98,10 @@ func (w *worker) create(ctx context.Context, r *record, i int) event {
 		if ctx.Err() != nil {
 			return nil
 		}
+		if errors.Is(err, runtime.ErrCutOff) && r.Containers[i].Recreated < maxRecreate {
+			w.log.Warn("a container's making was cut off; making it again", "container", r.runtimeID(i), "error", err)
+			return recreate(i)
+		}
 		return failed(i, createReason(err, r.Task.LaunchType == "FARGATE"), w.now())
 	}
 	created := w.now()
@@ -254,13 +258,13 @@ func (w *worker) startContainer(ctx context.Context, r *record, i int) event {
 	}
 }
 
-// maxRecreate bounds how often a container that vanished between its creation and
-// its start (its shim was killed) is made again.
+// maxRecreate bounds how often a container that vanished before its start (its
+// shim was killed) is made again.
 const maxRecreate = 3
 
 func recreate(i int) event {
 	return func(r *record) bool {
-		if c := &r.Containers[i]; c.Status == StatusCreated {
+		if c := &r.Containers[i]; c.Status == StatusPulled || c.Status == StatusCreated {
 			c.Status = StatusPulled
 			c.Recreated++
 		}

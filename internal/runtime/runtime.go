@@ -11,6 +11,9 @@ var (
 	ErrNotFound      = errors.New("container not found")
 	ErrAlreadyExists = errors.New("container already exists")
 	ErrNotRunning    = errors.New("container is not running")
+	// ErrCutOff is Create's when what made the container was killed meanwhile and
+	// nothing of the container is left: it may be asked for again.
+	ErrCutOff = errors.New("the making of the container was cut off")
 )
 
 // Phase is where a container stands. Phases move forward only.

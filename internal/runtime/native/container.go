@@ -33,6 +33,9 @@ func (r *Runtime) Create(ctx context.Context, spec runtime.Spec) error {
 	}
 	defer r.making.Release(1)
 	client, err := g.ensure(ctx)
+	if errors.Is(err, errNoShim) && onlyNoShim(err) {
+		return fmt.Errorf("create container %s: %w: its shim ended as it began", spec.ID, runtime.ErrCutOff)
+	}
 	if err != nil {
 		return err
 	}
@@ -51,7 +54,11 @@ func (r *Runtime) Create(ctx context.Context, spec runtime.Spec) error {
 	if err == nil {
 		return errors.Join(fmt.Errorf("create container %s: %w", spec.ID, ctx.Err()), g.abandon(ctx, spec.ID, ctx.Err()))
 	}
-	return errors.Join(fmt.Errorf("create container %s: %w", spec.ID, err), g.abandon(ctx, spec.ID, err))
+	left := g.abandon(ctx, spec.ID, err)
+	if left == nil && errors.Is(err, shimrpc.ErrDisconnected) {
+		err = fmt.Errorf("%w: its shim ended (%w)", runtime.ErrCutOff, err)
+	}
+	return errors.Join(fmt.Errorf("create container %s: %w", spec.ID, err), left)
 }
 
 // abandon leaves nothing of a container whose creation failed, nor of a shim that

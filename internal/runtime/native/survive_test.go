@@ -134,6 +134,15 @@ func (n *node) deleteLater(ids ...string) {
 // shimOf returns the process that serves the group.
 func (n *node) shimOf(group string) int {
 	n.t.Helper()
+	pid, ok := n.findShim(group)
+	if !ok {
+		n.t.Fatalf("no shim of group %s", group)
+	}
+	return pid
+}
+
+func (n *node) findShim(group string) (int, bool) {
+	n.t.Helper()
 	entries, err := os.ReadDir("/proc")
 	n.must(err)
 	for _, e := range entries {
@@ -144,11 +153,10 @@ func (n *node) shimOf(group string) int {
 		// Its log, in the group's directory, is its standard error.
 		log, _ := os.Readlink(filepath.Join("/proc", e.Name(), "fd", "2"))
 		if log == filepath.Join(n.options.RunDir, group, "shim.log") {
-			return pid
+			return pid, true
 		}
 	}
-	n.t.Fatalf("no shim of group %s", group)
-	return 0
+	return 0, false
 }
 
 func TestShimKilledMeansLost(t *testing.T) {
@@ -220,6 +228,51 @@ func TestInitKilledBeforeItsStart(t *testing.T) {
 		}
 		if exit, err := n.Wait(n.ctx, spec.ID); err != nil || exit.Code != 137 || exit.Lost {
 			t.Errorf("exit %+v, %v", exit, err)
+		}
+	}
+}
+
+// TestShimKilledWhileItMakesAContainer: the caller is told that it may ask again,
+// and that works.
+func TestShimKilledWhileItMakesAContainer(t *testing.T) {
+	n := newNode(t)
+	cut := 0
+	for try := 0; cut < 5 && try < 50; try++ {
+		spec := n.spec(fmt.Sprintf("cut-%d", try), "exit", "44")
+		created := make(chan error, 1)
+		go func() { created <- n.Create(n.ctx, spec) }()
+		err := n.killShimUntil(spec.Group, created)
+		switch {
+		case errors.Is(err, runtime.ErrCutOff):
+			cut++
+			n.must(n.Create(n.ctx, spec))
+			n.must(n.Start(n.ctx, spec.ID))
+			if exit, err := n.Wait(n.ctx, spec.ID); err != nil || exit.Code != 44 {
+				t.Errorf("made again: %+v, %v", exit, err)
+			}
+		case err != nil:
+			t.Errorf("create, its shim killed: %v", err)
+		}
+		n.must(n.Delete(n.ctx, spec.ID))
+		n.must(n.RemoveSpool(n.ctx, spec.ID))
+	}
+	if cut == 0 {
+		t.Fatal("no shim of 50 could be killed in time")
+	}
+}
+
+// killShimUntil kills the group's shim as soon as there is one, and returns what
+// comes out of created.
+func (n *node) killShimUntil(group string, created <-chan error) error {
+	for {
+		select {
+		case err := <-created:
+			return err
+		default:
+		}
+		if pid, ok := n.findShim(group); ok {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			return <-created
 		}
 	}
 }
