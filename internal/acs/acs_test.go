@@ -35,6 +35,8 @@ type plane struct {
 	unfit   []string
 	number  int64 // of the latest session
 	refuse  error
+	// grant answers Credentials; nil has none.
+	grant func(arn string) ([]Grant, error)
 }
 
 func (p *plane) set(tasks ...Assignment) {
@@ -110,6 +112,15 @@ func (p *plane) Assignment(_ context.Context, _ Session, arn string) (Assignment
 		}
 	}
 	return Assignment{}, false, p.refuse
+}
+
+func (p *plane) Credentials(_ context.Context, _ Session, arn string) ([]Grant, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.grant == nil {
+		return nil, nil
+	}
+	return p.grant(arn)
 }
 
 func (p *plane) Subscribe(_ Session, wake func(string)) func() {

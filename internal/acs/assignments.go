@@ -36,6 +36,7 @@ type assignmentSession struct {
 	resends  bool
 	beats    int // heartbeats since everything was looked at
 	lastSeen time.Time
+	grants   grants
 }
 
 // sending is one payload on its way.
@@ -52,6 +53,7 @@ func newAssignmentSession(s *Server, session Session, opening Opening, conn *web
 		server: s, session: session, cluster: opening.ClusterARN, conn: conn,
 		sequence: opening.Sequence, lastNumber: opening.Sequence + SessionNumbers,
 		changed: newPending(), sent: map[string]*sending{}, unacked: map[string]*sending{}, manifest: map[string]bool{},
+		grants: newGrants(),
 	}
 }
 
@@ -72,6 +74,7 @@ func (a *assignmentSession) run(ctx context.Context, reader *frameReader) error 
 	a.resend = time.NewTimer(ackWait)
 	a.resends = true
 	defer a.resend.Stop()
+	defer a.grants.timer.Stop()
 	a.lastSeen = time.Now()
 	for {
 		var err error
@@ -89,6 +92,8 @@ func (a *assignmentSession) run(ctx context.Context, reader *frameReader) error 
 			err = a.look(ctx)
 		case <-a.resend.C:
 			err = a.repeat(ctx)
+		case <-a.grants.timer.C:
+			err = a.renew(ctx)
 		}
 		if err == nil && a.looked && !a.told && len(a.backlog) == 0 {
 			// Payloads first: what the manifest names, the agent has already been sent,
@@ -152,12 +157,14 @@ func (a *assignmentSession) lookAtAll(ctx context.Context) error {
 			a.forget(arn)
 		}
 	}
+	a.grants.keep(current)
 	a.backlog = nil
 	return a.tell(ctx, assignments)
 }
 
 // forget drops what is remembered of a task that the agent need not know any more.
 func (a *assignmentSession) forget(arn string) {
+	a.grants.drop(arn)
 	if s := a.sent[arn]; s != nil {
 		delete(a.unacked, s.message)
 		delete(a.sent, arn)
@@ -242,6 +249,9 @@ func (a *assignmentSession) await() {
 // flight (the next acknowledgement goes on with it).
 func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) (bool, error) {
 	prior := a.sent[as.TaskARN]
+	if as.Started {
+		a.expectGrants(as)
+	}
 	if as.Started && as.Desired == DesiredRunning {
 		if prior != nil { // the report is as good as the acknowledgement
 			prior.acked = true
@@ -255,10 +265,13 @@ func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) (bool, 
 	if len(a.unacked) >= maxUnacked && prior == nil {
 		return false, nil
 	}
-	task := Task{ARN: as.TaskARN, TaskClusterARN: as.ClusterARN, DesiredStatus: DesiredStopped}
+	task := &Task{ARN: as.TaskARN, TaskClusterARN: as.ClusterARN, DesiredStatus: DesiredStopped}
 	if as.Desired == DesiredRunning {
 		var err error
-		if task, err = as.Render(); err != nil {
+		if task, err = a.render(ctx, as); err == nil && task == nil {
+			return true, nil
+		}
+		if err != nil {
 			a.server.log.Error("a task can't be sent to its agent; it is stopped", "task", as.TaskARN, "error", err)
 			return true, a.server.source.Unfit(ctx, a.session, as.TaskARN, err)
 		}
@@ -275,7 +288,7 @@ func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) (bool, 
 	a.await()
 	return true, write(ctx, a.conn, TypePayload, Payload{
 		ClusterARN: a.cluster, ContainerInstanceARN: a.session.Instance,
-		MessageID: s.message, SeqNum: number, Tasks: []Task{task},
+		MessageID: s.message, SeqNum: number, Tasks: []Task{*task},
 	})
 }
 
@@ -295,7 +308,7 @@ func (a *assignmentSession) sendManifest(ctx context.Context) error {
 		MessageID: a.server.newID(), Timeline: number, Tasks: []ManifestTask{},
 	}
 	for _, as := range assignments {
-		if as.Desired == DesiredRunning {
+		if as.Desired == DesiredRunning && !a.grants.untold(as.TaskARN) {
 			m.Tasks = append(m.Tasks, ManifestTask{TaskARN: as.TaskARN, TaskClusterARN: as.ClusterARN, DesiredStatus: as.Desired})
 		}
 	}
@@ -321,6 +334,11 @@ func (a *assignmentSession) receive(ctx context.Context, data []byte) error {
 			delete(a.unacked, ack.MessageID)
 		}
 		return a.proceed(ctx)
+	case TypeCredentialsAck:
+		var ack CredentialsAck
+		if json.Unmarshal(frame.Message, &ack) == nil {
+			a.grants.acked(ack.MessageID)
+		}
 	case TypeStopVerification:
 		var ask StopVerification
 		if json.Unmarshal(frame.Message, &ask) != nil || !a.manifest[ask.MessageID] {

@@ -77,11 +77,13 @@ func startVirtual(t *testing.T) *virtual {
 	return v
 }
 
-// socket opens a bare websocket, whose frames nobody answers by itself.
-func (v *virtual) socket(path, instance string) *websocket.Conn {
+// socket opens a bare websocket, whose frames nobody answers by itself; more are
+// further parameters, "name=value".
+func (v *virtual) socket(path, instance string, more ...string) *websocket.Conn {
 	v.t.Helper()
 	header := http.Header{"Authorization": {"node 0"}}
 	target := "http://acs" + path + "/ws?" + url.Values{"clusterArn": {"default"}, "containerInstanceArn": {instance}, "containerInstance": {instance}}.Encode()
+	target = strings.Join(append([]string{target}, more...), "&")
 	conn, _, err := websocket.Dial(v.t.Context(), target, &websocket.DialOptions{HTTPHeader: header, HTTPClient: v.client})
 	if err != nil {
 		v.t.Fatal(err)

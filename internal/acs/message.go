@@ -1,6 +1,9 @@
 package acs
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"log/slog"
+)
 
 // Message types, server to agent.
 const (
@@ -108,6 +111,12 @@ type AttachENI struct {
 	ENIs                 []ENI  `json:"elasticNetworkInterfaces"`
 }
 
+// Role types: whose credentials a CredentialsMessage brings.
+const (
+	RoleTask      = "TaskApplication"
+	RoleExecution = "TaskExecution"
+)
+
 // CredentialsMessage renews a role's credentials of a task.
 type CredentialsMessage struct {
 	MessageID      string      `json:"messageId"`
@@ -135,6 +144,15 @@ type Credentials struct {
 	// Expiration in RFC 3339.
 	Expiration string `json:"expiration"`
 }
+
+// String implements fmt.Stringer: neither the id nor the keys are shown.
+func (c Credentials) String() string { return "credentials of " + c.RoleARN + " (redacted)" }
+
+// GoString implements fmt.GoStringer, as String.
+func (c Credentials) GoString() string { return c.String() }
+
+// LogValue implements slog.LogValuer, as String.
+func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // Rejection is the body of a refused websocket handshake.
 type Rejection struct {

@@ -43,9 +43,26 @@ type Assignment struct {
 	// Started is set once the agent has reported on the task, so that it need not
 	// be told again to start it.
 	Started bool
+	// Roles are the types of the roles that the task has, whose credentials its agent
+	// must be given, and be given anew before they end, until the task is gone.
+	Roles []string
 	// Render makes the task's payload; only called for tasks that are sent.
 	Render func() (Task, error)
 }
+
+// Grant is one role's credentials, for one task.
+type Grant struct {
+	RoleType    string
+	Credentials Credentials
+	Expires     time.Time
+}
+
+// RefusedRoleError is a role that may not be assumed for its task. Reason is
+// ECS's text of it.
+type RefusedRoleError struct{ Reason string }
+
+// Error implements error.
+func (e *RefusedRoleError) Error() string { return e.Reason }
 
 // Opening is what an assignments session begins with.
 type Opening struct {
@@ -76,6 +93,11 @@ type Source interface {
 	// Assignment returns what the instance must know of one task; false when that
 	// is nothing (any more).
 	Assignment(ctx context.Context, s Session, taskARN string) (Assignment, bool, error)
+	// Credentials makes new credentials of a task's roles, the same roles that its
+	// Assignment names; none when the task is nothing to the instance any more. Their
+	// ids are those of earlier ones. The error is a *RefusedRoleError when a role
+	// can't be assumed.
+	Credentials(ctx context.Context, s Session, taskARN string) ([]Grant, error)
 	// Subscribe calls changed, which does not block, with the ARN of each task whose
 	// assignment may have changed, or with none when any may have.
 	Subscribe(s Session, changed func(taskARN string)) (cancel func())

@@ -148,7 +148,7 @@ func (s *Server) build(sealer *seal.Sealer) (err error) {
 	}
 	s.ecs, err = ecs.New(ecs.Deps{
 		DB: s.db, History: s.bulk.History(), Now: time.Now, NewID: newID, Log: s.log, Endpoint: s.Endpoint(),
-		LostAfter: s.config.LostAfter,
+		LostAfter: s.config.LostAfter, Roles: roles{s},
 	})
 	if err != nil {
 		return err

@@ -265,11 +265,6 @@ var apiCases = map[string]func(*testing.T, *plane){
 				t.Errorf("%s: %s", name, reason)
 			}
 		}
-		role := one(1, 10)
-		role.TaskRoleArn = aws.String("arn:aws:iam::000000000000:role/r")
-		if reason := p.refused(t, a.cluster, p.define(t, role)); reason != "ATTRIBUTE" {
-			t.Errorf("a task role: %s", reason)
-		}
 	},
 }
 

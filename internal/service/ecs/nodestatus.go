@@ -2,6 +2,7 @@ package ecs
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -18,6 +19,11 @@ func (s *Service) Unfit(ctx context.Context, x acs.Session, arn string, cause er
 	if !ok {
 		return nil
 	}
+	reason := "The task can't be sent to its container instance: " + cause.Error()
+	var refused *acs.RefusedRoleError
+	if errors.As(cause, &refused) {
+		reason = refused.Reason
+	}
 	return s.db.Update(ctx, func(tx *store.Tx) error {
 		old, ok := s.tasks.Get(tx, sc, key)
 		if !ok || old.DesiredStatus == taskStopped {
@@ -25,7 +31,7 @@ func (s *Service) Unfit(ctx context.Context, x acs.Session, arn string, cause er
 		}
 		t := s.tasks.Clone(old)
 		// Its agent may have it from an earlier session, so it says when it is over.
-		if t.requestStop(types.TaskStopCodeTaskFailedToStart, bounded("The task can't be sent to its container instance: "+cause.Error()), now) {
+		if t.requestStop(types.TaskStopCodeTaskFailedToStart, bounded(reason), now) {
 			t.Version++
 			s.tasks.Put(tx, sc, key, t)
 		}

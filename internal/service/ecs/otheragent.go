@@ -18,12 +18,11 @@ func (n *Node) ours() bool {
 }
 
 // withheld are the capabilities of other agents that need what they don't get
-// yet: roles' credentials, secrets, interfaces, files of S3, managed agents. A
-// task that requires one is not placed on them, and the refusal names it; to
+// yet: images of ECR, secrets, interfaces, files of S3, managed agents. A task that requires one is not placed on them, and the refusal names it; to
 // ignore what it asks for, or to let it wait in the agent's queue, would be worse.
 var withheld = []string{
-	capabilityLong + "task-iam-role", capabilityLong + "logging-driver.awsfirelens",
-	capability + "execution-role-", capability + "secrets.", capability + "private-registry-authentication.",
+	capabilityLong + "logging-driver.awsfirelens",
+	capability + "execution-role-ecr-pull", capability + "secrets.", capability + "private-registry-authentication.",
 	capability + "env-files.", capability + "efs", capability + "s3files", capability + "fsxWindowsFileServer",
 	capability + "storage.", capability + "firelens.", capability + "task-eni", capability + "task-eia",
 	capability + "aws-appmesh", capability + "service-connect", capability + "execute-command",

@@ -221,7 +221,7 @@ func TestOtherAgentsGetLogOptionsThatDockerKnows(t *testing.T) {
 // Amazon's agent announces what it could do with all of AWS behind it.
 func TestOtherAgentsGetNoTaskThatNeedsWhatIsNotServed(t *testing.T) {
 	for _, name := range []string{
-		"com.amazonaws.ecs.capability.task-iam-role", "ecs.capability.execution-role-awslogs", "ecs.capability.secrets.ssm.environment-variables",
+		"ecs.capability.execution-role-ecr-pull", "ecs.capability.secrets.ssm.environment-variables",
 		"ecs.capability.efs", "ecs.capability.firelens.fluentbit", "ecs.capability.task-eni", "ecs.capability.env-files.s3",
 	} {
 		r := newRoom(t)

@@ -64,19 +64,12 @@ func passingRoles(ctx context.Context, roles ...*string) []wire.Permission {
 // launching are the permissions that starting tasks needs besides its own: to hand
 // over the roles that they will have, and to tag them.
 func (s *Service) launching(ctx context.Context, operation string, l launchCall) []wire.Permission {
-	var task, execution *string
+	definition := &types.TaskDefinition{}
 	if d, err := s.definition(s.db.Snapshot(), scopeOf(ctx), deref(l.definition)); err == nil {
-		task, execution = d.Definition.TaskRoleArn, d.Definition.ExecutionRoleArn
+		definition = &d.Definition
 	}
-	if o := l.overrides; o != nil {
-		if deref(o.TaskRoleArn) != "" {
-			task = o.TaskRoleArn
-		}
-		if deref(o.ExecutionRoleArn) != "" {
-			execution = o.ExecutionRoleArn
-		}
-	}
-	return append(passingRoles(ctx, task, execution), taggingNew(operation, l.tags, s.members(ctx, "task", l.cluster, []string{"*"}))...)
+	task, execution := taskRoles(scopeOf(ctx), definition, l.overrides)
+	return append(passingRoles(ctx, &task, &execution), taggingNew(operation, l.tags, s.members(ctx, "task", l.cluster, []string{"*"}))...)
 }
 
 // launchCall is what RunTask and StartTask have in common for authorisation.

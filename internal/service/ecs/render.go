@@ -146,7 +146,7 @@ func renderContainer(sc store.Scope, t *Task, d *types.TaskDefinition, c *types.
 			out.RestartPolicy.IgnoredExitCodes = append(out.RestartPolicy.IgnoredExitCodes, int64(code))
 		}
 	}
-	if c.LogConfiguration != nil && c.LogConfiguration.LogDriver == types.LogDriverAwslogs && deref(d.ExecutionRoleArn) != "" {
+	if c.LogConfiguration != nil && c.LogConfiguration.LogDriver == types.LogDriverAwslogs && hasRole(sc, d, t.Overrides, acs.RoleExecution) {
 		out.LogsAuthStrategy = "ExecutionRole"
 	}
 	if t.ENI != nil {

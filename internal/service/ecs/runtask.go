@@ -187,7 +187,7 @@ func (l *launch) request(count int, lot lot, constraints []types.PlacementConstr
 		Rand: rand.New(rand.NewPCG(l.random())),
 	}
 	// Fargate's machines too must be able to do what the task asks for.
-	for _, a := range d.RequiresAttributes {
+	for _, a := range requiredWith(l.scope, d, l.overrides) {
 		req.RequiresAttributes = append(req.RequiresAttributes, placement.Attribute{Name: deref(a.Name), Value: deref(a.Value)})
 	}
 	if lot.launchType == types.LaunchTypeFargate {

@@ -33,6 +33,8 @@ type Deps struct {
 	// LostAfter is how long a node's agent may be away before the node counts as
 	// lost and its tasks are stopped; 0 means DefaultLostAfter.
 	LostAfter time.Duration
+	// Roles makes the credentials of tasks' roles; nil: a task with a role can't start.
+	Roles Roles
 }
 
 // VPC describes the built-in VPC that task ENIs get their addresses from.

@@ -205,6 +205,7 @@ func (s *Service) assignment(snap *store.Snapshot, x acs.Session, t *Task) acs.A
 	return acs.Assignment{
 		TaskARN: taskARN(sc, t.Cluster, t.ID), ClusterARN: clusterARN(sc, t.Cluster), CreatedAt: t.CreatedAt,
 		Desired: t.DesiredStatus, Started: t.reported(),
+		Roles:  roleTypes(s.rolesOf(snap, sc, t)),
 		Render: func() (acs.Task, error) { return s.render(snap, sc, t, x.Endpoint) },
 	}
 }

@@ -3,13 +3,18 @@ package iam
 import (
 	"bytes"
 	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	ststypes "github.com/aws/aws-sdk-go-v2/service/sts/types"
+	"github.com/google/uuid"
 
 	"longshore.dev/longshore/internal/seal"
 	"longshore.dev/longshore/internal/store"
@@ -32,6 +37,8 @@ const (
 type openedKey struct {
 	sealed []byte
 	sealer *seal.Sealer
+	// ids is the key of CredentialsID.
+	ids []byte
 }
 
 // session is what a session token holds. Nothing of it is stored.
@@ -52,12 +59,21 @@ func tokenContext(id string) string { return "iam/session/" + id }
 
 // sessionSealer returns the sealer of session tokens, nil if there was no session yet.
 func (s *Service) sessionSealer(r store.Reader) (*seal.Sealer, error) {
+	key, err := s.openSessionKey(r)
+	if key == nil || err != nil {
+		return nil, err
+	}
+	return key.sealer, nil
+}
+
+// openSessionKey returns what is made of the session key, nil if there is none yet.
+func (s *Service) openSessionKey(r store.Reader) (*openedKey, error) {
 	record, ok := s.sessionKeys.Get(r, store.Scope{}, sessionKeyID)
 	if !ok {
 		return nil, nil
 	}
 	if known := s.openedKey.Load(); known != nil && bytes.Equal(known.sealed, record.Sealed) {
-		return known.sealer, nil
+		return known, nil
 	}
 	key, err := s.deps.Sealer.Open(sessionKeyContext, record.Sealed)
 	if err != nil {
@@ -68,8 +84,33 @@ func (s *Service) sessionSealer(r store.Reader) (*seal.Sealer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the key of session tokens: %w", err)
 	}
-	s.openedKey.Store(&openedKey{record.Sealed, sealer})
-	return sealer, nil
+	ids, err := hkdf.Key(sha256.New, key, nil, "iam/credentials-id", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("the key of credentials' ids: %w", err)
+	}
+	opened := &openedKey{record.Sealed, sealer, ids}
+	s.openedKey.Store(opened)
+	return opened, nil
+}
+
+// CredentialsID is the id of the credentials that a task has of a kind of role: who
+// knows it fetches them. It follows from the session key, so that it is the same
+// whenever they are renewed, and nobody else can tell it. It has a UUID's form.
+func (s *Service) CredentialsID(ctx context.Context, taskARN, roleType string) (string, error) {
+	if _, err := s.ensureSessionKey(ctx); err != nil {
+		return "", err
+	}
+	key, err := s.openSessionKey(s.snapshot())
+	if err != nil {
+		return "", err
+	}
+	if key == nil {
+		return "", errors.New("the key of session tokens is gone")
+	}
+	mac := hmac.New(sha256.New, key.ids)
+	mac.Write([]byte(roleType + "\x00" + taskARN))
+	id, err := uuid.FromBytes(mac.Sum(nil)[:16])
+	return id.String(), err
 }
 
 // ensureSessionKey draws the key of session tokens, unless there is one.
