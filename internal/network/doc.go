@@ -5,7 +5,8 @@
 // Modes: bridge (a namespace per container on the node's private subnet, host
 // ports mapped by nftables), awsvpc (a namespace per task whose address is the
 // ENI's), host (no namespace), none (a namespace without a way out). In every
-// mode the task metadata endpoint answers at 169.254.170.2:80.
+// mode the task metadata endpoint answers at 169.254.170.2:80, and in all but none
+// the node's way to the API at port 4566 of the same address.
 //
 // One construct serves every mode with a namespace: a veth pair whose host end
 // has a /32 route to the sandbox. Sandboxes share no link, so that source

@@ -309,6 +309,19 @@ func (l *Linux) Sandboxes(ctx context.Context) ([]Sandbox, error) {
 	return out, nil
 }
 
+// SandboxAt implements Network. In mode none, too, a sandbox has an address that it
+// asks for metadata from.
+func (l *Linux) SandboxAt(from netip.Addr) (Sandbox, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.sandboxes {
+		if r.Address == from && from.IsValid() {
+			return r.Sandbox, true
+		}
+	}
+	return Sandbox{}, false
+}
+
 // Counters reads the host's end of the sandbox's link, where what the sandbox
 // received was sent.
 func (l *Linux) Counters(ctx context.Context, id string) (Counters, error) {

@@ -174,12 +174,17 @@ func TestNoneHasNoWayOut(t *testing.T) {
 	listen(t, s.NetNS, "tcp", ":80", "shut")
 
 	wantAnswer(t, s.NetNS, "tcp", "127.0.0.1:80", "shut 127.0.0.1")
-	wantAnswer(t, s.NetNS, "tcp", "169.254.170.2:80", "metadata "+l.sandboxes["shut"].Address.String())
+	address := l.sandboxes["shut"].Address
+	wantAnswer(t, s.NetNS, "tcp", "169.254.170.2:80", "metadata "+address.String())
+	if at, ok := l.SandboxAt(address); !ok || at.ID != "shut" {
+		t.Errorf("at %s is the sandbox %q %v", address, at.ID, ok)
+	}
 	// Also with a default route that a privileged container could add.
 	for range 2 {
 		wantNoAnswer(t, s.NetNS, "tcp", lan.address.String()+":90")
 		wantNoAnswer(t, s.NetNS, "tcp", l.pool.gateway().String()+":7000")
 		wantNoAnswer(t, s.NetNS, "tcp", "169.254.170.2:7000")
+		wantNoAnswer(t, s.NetNS, "tcp", "169.254.170.2:4566")
 		wantNoAnswer(t, s.NetNS, "tcp", other.Address.Addr().String()+":80")
 		addDefaultRoute(t, s.NetNS, metadataAddr)
 	}
@@ -194,14 +199,28 @@ func TestMetadataInEveryMode(t *testing.T) {
 	wantAnswer(t, bridge.NetNS, "tcp", "169.254.170.2:80", "metadata "+bridge.Address.Addr().String())
 	wantAnswer(t, vpc.NetNS, "tcp", "169.254.170.2:80", "metadata 10.77.0.10")
 	wantAnswer(t, host.NetNS, "tcp", "169.254.170.2:80", "metadata 169.254.170.2")
+	for ns, from := range map[string]string{bridge.NetNS: bridge.Address.Addr().String(), vpc.NetNS: "10.77.0.10", host.NetNS: "169.254.170.2"} {
+		wantAnswer(t, ns, "tcp", "169.254.170.2:4566", "metadata "+from)
+	}
 	listen(t, "host", "tcp", ":7000", "host")
 	wantNoAnswer(t, bridge.NetNS, "tcp", "169.254.170.2:7000")
+	for _, s := range []Sandbox{bridge, vpc} {
+		if at, ok := l.SandboxAt(s.Address.Addr()); !ok || at.ID != s.ID {
+			t.Errorf("at %s is the sandbox %q %v", s.Address, at.ID, ok)
+		}
+	}
+	for _, nobody := range []netip.Addr{{}, metadataAddr, l.pool.gateway()} {
+		if at, ok := l.SandboxAt(nobody); ok {
+			t.Errorf("at %s is the sandbox %q", nobody, at.ID)
+		}
+	}
 
 	lan := newOtherHost(t, "lan", "198.51.100.0/24")
 	lan.routeVia(t, l.pool.subnet)
 	lan.routeVia(t, netip.MustParsePrefix("169.254.170.2/32"))
 	wantNoAnswer(t, lan.netns, "tcp", l.MetadataListenAddr().String())
 	wantNoAnswer(t, lan.netns, "tcp", "169.254.170.2:80")
+	wantNoAnswer(t, lan.netns, "tcp", "169.254.170.2:4566")
 }
 
 func TestInstanceMetadataIsBlocked(t *testing.T) {

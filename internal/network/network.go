@@ -99,8 +99,12 @@ type Network interface {
 	Sandboxes(ctx context.Context) ([]Sandbox, error)
 	// Counters of a sandbox's own interface (bridge, awsvpc); zero in host and none.
 	Counters(ctx context.Context, id string) (Counters, error)
+	// SandboxAt returns the sandbox whose packets come from an address; false when
+	// there is none. Addresses can't be forged.
+	SandboxAt(from netip.Addr) (Sandbox, bool)
 	// MetadataListenAddr is where the node's metadata server must listen on this
-	// host, so that 169.254.170.2:80 in every sandbox reaches it.
+	// host, so that TaskAddress reaches it from every sandbox: its port 80, and, but in
+	// mode none, its port TaskAPIPort.
 	MetadataListenAddr() netip.AddrPort
 	// Close keeps the sandboxes. Destroy also removes what the node shares (bridge,
 	// nftables table) and is called when no sandbox is left.

@@ -18,6 +18,13 @@ var (
 	instanceMetadataAddr = netip.MustParseAddr("169.254.169.254")
 )
 
+// TaskAPIPort is where tasks reach the control plane's API, at TaskAddress.
+const TaskAPIPort = 4566
+
+// TaskAddress is where tasks in every mode reach their node: task metadata and
+// credentials on port 80, and, but in mode none, the API on TaskAPIPort.
+func TaskAddress() netip.Addr { return metadataAddr }
+
 const (
 	metadataPort = 80
 	// agentPort is where Amazon's agent listens; ours prefers it too.

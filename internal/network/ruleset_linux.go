@@ -80,7 +80,7 @@ func (s *ruleset) rules() []chainRule {
 	open, closed := iifPrefix(s.names.veth), iifPrefix(s.names.closed)
 	outward := oifPrefix(s.names.veth)
 	mdAddr, imds := toAddr(metadataAddr), toAddr(instanceMetadataAddr)
-	md := rule(mdAddr, tcpPort(metadataPort))
+	md, api := rule(mdAddr, tcpPort(metadataPort)), rule(mdAddr, tcpPort(TaskAPIPort))
 
 	rules := []chainRule{
 		{chainGuard, rule(open, jump(chainSandbox))},
@@ -92,11 +92,14 @@ func (s *ruleset) rules() []chainRule {
 		// way to a mapped port needs, would let a packet for it in.
 		{chainSandbox, rule(to(loopback), drop())},
 		{chainSandbox, rule(md, accept())},
+		{chainSandbox, rule(open, api, accept())},
 		{chainSandbox, rule(mdAddr, drop())},
 
 		{chainPrerouting, rule(open, md, dnatTo(s.metadata))},
+		{chainPrerouting, rule(open, api, dnatTo(s.metadata))},
 		{chainPrerouting, rule(closed, md, dnatTo(s.metadata))},
 		{chainHost, rule(md, dnatTo(s.metadata))},
+		{chainHost, rule(api, dnatTo(s.metadata))},
 	}
 	for _, c := range []string{chainPrerouting, chainOutput} {
 		rules = append(rules,
