@@ -139,6 +139,7 @@ func (e *engine) take(task acs.Task, problem error) error {
 		return nil
 	}
 	if w := e.workers[id]; w != nil {
+		e.keepCredentials(id, &task)
 		if stop {
 			e.askStop(w)
 		}
@@ -164,6 +165,7 @@ func (e *engine) take(task acs.Task, problem error) error {
 		return fmt.Errorf("record task %s: %w", id, err)
 	}
 	delete(e.refused, id)
+	e.keepCredentials(id, &task)
 	e.launch(r)
 	return nil
 }

@@ -47,6 +47,8 @@ type Options struct {
 	Control    controlPlane
 	Sign       acs.Signer
 	HTTPClient *http.Client
+	// API is where tasks' own requests go; without an endpoint they have none.
+	API API
 
 	Now   func() time.Time
 	NewID func() string

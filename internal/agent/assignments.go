@@ -110,6 +110,8 @@ func (s *assignments) receive(ctx context.Context, frame acs.Envelope) error {
 		return s.client.Send(ctx, acs.TypeHeartbeatAck, acs.HeartbeatAck{MessageID: m.MessageID})
 	case acs.TypePayload:
 		return s.receivePayload(ctx, frame.Message)
+	case acs.TypeCredentials:
+		return s.receiveCredentials(ctx, frame.Message)
 	case acs.TypeManifest:
 		var m acs.Manifest
 		if err := json.Unmarshal(frame.Message, &m); err != nil {
@@ -188,6 +190,13 @@ func (s *assignments) receivePayload(ctx context.Context, message json.RawMessag
 		}
 	}
 	delete(s.unrecorded, m.MessageID)
+	for i := range tasks {
+		for _, c := range roleCredentials(&tasks[i]) {
+			if err := s.acknowledgeCredentials(ctx, m.MessageID, c); err != nil {
+				return err
+			}
+		}
+	}
 	return s.acknowledge(ctx, m.ClusterARN, m.ContainerInstanceARN, m.MessageID)
 }
 

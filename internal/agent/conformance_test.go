@@ -115,7 +115,7 @@ func play(t *testing.T, body func(t *testing.T, s *scene)) {
 func newScene(t *testing.T, o fake.Options) *scene {
 	s := &scene{
 		t: t, net: newMemoryNet(), dir: t.TempDir(), runtime: fake.New(o),
-		images: &memoryImages{snapshots: map[string]bool{}}, logs: &memoryLogs{lines: map[string]string{}},
+		images: &memoryImages{snapshots: map[string]bool{}}, logs: newMemoryLogs(),
 		nets: &sceneNetworks{&memoryNetworks{sandboxes: map[string]network.Sandbox{}}},
 		acs:  make(chan *peer, 1024), tcs: make(chan *peer, 1024),
 		scripts: map[string][]reply{}, refusal: map[string]string{},
@@ -432,19 +432,27 @@ func (p *peer) sendRaw(frame string) {
 // frame returns the agent's next frame, which must be of this kind.
 func (p *peer) frame(kind string, into any) {
 	p.s.t.Helper()
+	p.either(kind, kind, into)
+}
+
+// either is frame for one of two kinds, and returns which it was.
+func (p *peer) either(kind, other string, into any) string {
+	p.s.t.Helper()
 	select {
 	case e := <-p.frames:
-		if e.Type != kind {
+		if e.Type != kind && e.Type != other {
 			p.s.t.Fatalf("the agent sent %s %s, want %s", e.Type, e.Message, kind)
 		}
 		if err := json.Unmarshal(e.Message, into); err != nil {
 			p.s.t.Fatal(err)
 		}
+		return e.Type
 	case <-p.gone:
 		p.s.t.Fatalf("the session ended with %v, want a %s", p.err, kind)
 	case <-time.After(30 * time.Second):
 		p.s.t.Fatalf("the agent sent nothing, want a %s", kind)
 	}
+	return ""
 }
 
 // quiet fails on a frame of the agent within d.
@@ -457,11 +465,21 @@ func (p *peer) quiet(d time.Duration) {
 	}
 }
 
-// acked expects the acknowledgement of a message.
+// acked expects the acknowledgement of a message, after those of the credentials that
+// it brought.
 func (p *peer) acked(message string) {
 	p.s.t.Helper()
 	var ack acs.Ack
-	p.frame(acs.TypeAck, &ack)
+	for {
+		var e json.RawMessage
+		if p.either(acs.TypeAck, acs.TypeCredentialsAck, &e) == acs.TypeCredentialsAck {
+			continue
+		}
+		if err := json.Unmarshal(e, &ack); err != nil {
+			p.s.t.Fatal(err)
+		}
+		break
+	}
 	if ack.MessageID != message || ack.ContainerInstance != testInstance || ack.Cluster != testCluster {
 		p.s.t.Fatalf("acknowledged %+v, want %s of cluster and instance", ack, message)
 	}

@@ -54,6 +54,7 @@ type metadataOf struct {
 
 func newEngine(p parts, onHealth func()) *engine {
 	p.submitting = make(chan struct{}, maxSubmitting)
+	p.vault = newVault(p.now)
 	return &engine{
 		parts: p, onHealth: onHealth, workers: map[string]*worker{}, finished: newFinished(), asking: map[string]bool{},
 		metadata: map[string]metadataOf{}, refused: map[string]bool{}, idle: make(chan struct{}), attaching: make(chan struct{}, maxAttaching),
@@ -92,6 +93,7 @@ func (e *engine) wait() { e.group.Wait() }
 func (e *engine) launch(r *record) {
 	w := newWorker(e.parts, r, e.onHealth)
 	e.workers[r.ID] = w
+	e.vault.expect(r)
 	for i := range r.Containers {
 		e.metadata[r.Containers[i].MetadataID] = metadataOf{w, i}
 	}
@@ -124,6 +126,7 @@ func (e *engine) finish(w *worker) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.workers, id)
+	e.vault.drop(id, acs.RoleTask, acs.RoleExecution)
 	for i := range w.record.Containers {
 		delete(e.metadata, w.record.Containers[i].MetadataID)
 	}

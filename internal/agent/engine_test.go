@@ -46,7 +46,7 @@ func newMachine(t *testing.T) *machine {
 	m := &machine{
 		t: t, dir: t.TempDir(), runtime: fake.New(fake.Options{}),
 		images: &memoryImages{snapshots: map[string]bool{}}, nets: &memoryNetworks{sandboxes: map[string]network.Sandbox{}},
-		plane: &memoryPlane{changed: make(chan struct{}, 1)}, logs: &memoryLogs{lines: map[string]string{}},
+		plane: &memoryPlane{changed: make(chan struct{}, 1)}, logs: newMemoryLogs(),
 	}
 	m.boot()
 	t.Cleanup(m.kill)
@@ -424,7 +424,7 @@ func (n *memoryNetworks) Setup(_ context.Context, r network.Request) (network.Sa
 	if s, ok := n.sandboxes[r.ID]; ok {
 		return s, nil
 	}
-	s := network.Sandbox{ID: r.ID, Mode: r.Mode, NetNS: "host", Address: netip.MustParsePrefix("10.0.0.2/24")}
+	s := network.Sandbox{ID: r.ID, Mode: r.Mode, NetNS: "host", Address: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(2 + len(n.sandboxes))}), 24)}
 	for _, p := range r.Ports {
 		if p.HostPort == 0 {
 			n.port++
@@ -451,6 +451,17 @@ func (n *memoryNetworks) Sandboxes(context.Context) ([]network.Sandbox, error) {
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+func (n *memoryNetworks) SandboxAt(from netip.Addr) (network.Sandbox, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.sandboxes {
+		if s.Address.Addr() == from && s.Mode != network.ModeHost {
+			return s, true
+		}
+	}
+	return network.Sandbox{}, false
 }
 
 // memoryPlane keeps what it is told.
@@ -525,7 +536,12 @@ func (p *memoryPlane) told() string {
 type memoryLogs struct {
 	mu    sync.Mutex
 	lines map[string]string
-	err   error // of every delivery
+	roles map[string]aws.CredentialsProvider // by container name
+	err   error                              // of every delivery
+}
+
+func newMemoryLogs() *memoryLogs {
+	return &memoryLogs{lines: map[string]string{}, roles: map[string]aws.CredentialsProvider{}}
 }
 
 func (l *memoryLogs) fail(err error) {
@@ -540,7 +556,17 @@ func (l *memoryLogs) of(name string) string {
 	return l.lines[name]
 }
 
-func (l *memoryLogs) Driver(_ acs.LogConfig, c logdriver.Container) (LogDriver, error) {
+// role is what a container's output is delivered under.
+func (l *memoryLogs) role(name string) aws.CredentialsProvider {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.roles[name]
+}
+
+func (l *memoryLogs) Driver(_ acs.LogConfig, c logdriver.Container, role aws.CredentialsProvider) (LogDriver, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.roles[c.Name] = role
 	return &memoryDriver{l, c.Name}, nil
 }
 

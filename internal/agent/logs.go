@@ -63,7 +63,7 @@ func (l *logSet) wait(ctx context.Context, limit time.Duration) {
 func (w *worker) driver(r *record, i int, config acs.LogConfig) (LogDriver, error) {
 	return w.logs.Driver(config, logdriver.Container{
 		ID: r.runtimeID(i), Name: r.Containers[i].Name, TaskID: r.ID, Fargate: r.Task.LaunchType == "FARGATE",
-	})
+	}, w.executionRole(r, i))
 }
 
 // carryLogs carries the output of container i's present run until it ends. What

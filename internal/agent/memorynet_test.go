@@ -43,6 +43,11 @@ func (n *memoryNet) each(do func(*memoryConn)) {
 }
 
 func (n *memoryNet) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	return n.dialFrom(ctx, "127.0.0.1")
+}
+
+// dialFrom connects from an address.
+func (n *memoryNet) dialFrom(ctx context.Context, from string) (net.Conn, error) {
 	n.mu.Lock()
 	down := n.down
 	n.mu.Unlock()
@@ -52,7 +57,7 @@ func (n *memoryNet) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	there, back := newMemoryStream(), newMemoryStream()
 	here := &memoryConn{in: back, out: there}
 	select {
-	case n.accept <- &memoryConn{in: there, out: back}:
+	case n.accept <- &memoryConn{in: there, out: back, from: memoryAddr(from + ":9")}:
 	case <-n.closed:
 		return nil, errors.New("connection refused")
 	case <-ctx.Done():
@@ -78,12 +83,12 @@ func (n *memoryNet) Close() error {
 	return nil
 }
 
-func (n *memoryNet) Addr() net.Addr { return memoryAddr{} }
+func (n *memoryNet) Addr() net.Addr { return memoryAddr("127.0.0.1:80") }
 
-type memoryAddr struct{}
+type memoryAddr string
 
-func (memoryAddr) Network() string { return "memory" }
-func (memoryAddr) String() string  { return "127.0.0.1:9" }
+func (memoryAddr) Network() string  { return "memory" }
+func (a memoryAddr) String() string { return string(a) }
 
 // streamLimit is what a connection holds of what its reader has not taken.
 const streamLimit = 256 << 10
@@ -140,7 +145,10 @@ func (s *memoryStream) update(change func()) {
 	s.changed.Broadcast()
 }
 
-type memoryConn struct{ in, out *memoryStream }
+type memoryConn struct {
+	in, out *memoryStream
+	from    memoryAddr
+}
 
 func (c *memoryConn) Read(p []byte) (int, error) {
 	s := c.in
@@ -198,8 +206,8 @@ func (c *memoryConn) freeze() {
 	c.out.update(func() { c.out.frozen = true })
 }
 
-func (c *memoryConn) LocalAddr() net.Addr  { return memoryAddr{} }
-func (c *memoryConn) RemoteAddr() net.Addr { return memoryAddr{} }
+func (c *memoryConn) LocalAddr() net.Addr  { return memoryAddr("127.0.0.1:80") }
+func (c *memoryConn) RemoteAddr() net.Addr { return c.from }
 
 func (c *memoryConn) SetDeadline(t time.Time) error {
 	c.SetReadDeadline(t)

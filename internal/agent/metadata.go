@@ -12,12 +12,12 @@ import (
 )
 
 // serveMetadata answers containers at 169.254.170.2 until ctx ends: the task
-// metadata endpoint, versions 3 and 4. A container proves which it is by the
-// unguessable id in its URL.
+// metadata endpoint, versions 3 and 4, the credentials of their tasks' roles, and the
+// way to the API. A container proves which it is by the unguessable id in its URL.
 func (a *Agent) serveMetadata(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
-		Handler: a.metadataHandler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
+		Handler: a.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: maxHeaders,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
@@ -28,8 +28,29 @@ func (a *Agent) serveMetadata(ctx context.Context, listener net.Listener) error 
 	return nil
 }
 
-func (a *Agent) metadataHandler() http.Handler {
+// maxHeaders holds a session token of the greatest length.
+const maxHeaders = 64 << 10
+
+// handler serves the two ports at which tasks reach their node. Both lead here, and
+// the Host tells them apart.
+func (a *Agent) handler() http.Handler {
+	mux := a.metadataHandler()
+	if a.options.API.Endpoint == nil {
+		return mux
+	}
+	api := a.newForwarder(a.options.API)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host == taskAPI {
+			api.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func (a *Agent) metadataHandler() *http.ServeMux {
 	mux := http.NewServeMux()
+	a.handleCredentials(mux)
 	for _, version := range []string{"v3", "v4"} {
 		v4 := version == "v4"
 		mux.HandleFunc("GET /"+version+"/{id}", a.metadata(func(ctx context.Context, r *record, i int) any {
@@ -54,13 +75,8 @@ const renderLimit = 8 * time.Second
 // metadata answers with what render returns of the container that the URL names.
 func (a *Agent) metadata(render func(ctx context.Context, r *record, i int) any) http.HandlerFunc {
 	return func(w http.ResponseWriter, request *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set(answeredHeader, "1")
 		id := request.PathValue("id")
-		known := a.engine.hasMetadataID(id)
-		if known && !a.limits.allow(id, a.engine.hasMetadataID) || !known && !a.limits.strangers.Allow() {
-			w.Header().Set("Retry-After", "1")
-			answer(w, http.StatusTooManyRequests, fmt.Sprintf("too many requests: a container may make %d a second, %d at once", requestRate, requestBurst))
+		if !a.admit(w, id) {
 			return
 		}
 		r, i, ok := a.engine.byMetadataID(id)
@@ -74,6 +90,20 @@ func (a *Agent) metadata(render func(ctx context.Context, r *record, i int) any)
 		defer cancel()
 		answer(w, http.StatusOK, render(ctx, r, i))
 	}
+}
+
+// admit takes a request for what an id names, within the limits; false when it was
+// refused.
+func (a *Agent) admit(w http.ResponseWriter, id string) bool {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set(answeredHeader, "1")
+	known := func(id string) bool { return a.engine.hasMetadataID(id) || a.engine.vault.serves(id) }
+	if is := known(id); is && a.limits.allow(id, known) || !is && a.limits.strangers.Allow() {
+		return true
+	}
+	w.Header().Set("Retry-After", "1")
+	answer(w, http.StatusTooManyRequests, fmt.Sprintf("too many requests: a container may make %d a second, %d at once", requestRate, requestBurst))
+	return false
 }
 
 // answer writes a body as JSON; a caller that has gone is its own affair.

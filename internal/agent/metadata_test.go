@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"slices"
@@ -19,8 +21,22 @@ import (
 // ask is a container's request to the metadata endpoint.
 func (s *scene) ask(path string) (status int, body string) {
 	s.t.Helper()
-	client := &http.Client{Transport: &http.Transport{DialContext: s.metadata.dial, DisableKeepAlives: true}}
-	response, err := client.Get("http://169.254.170.2" + path)
+	return s.askFrom("127.0.0.1", http.MethodGet, "http://169.254.170.2"+path, nil)
+}
+
+// askFrom is a request from an address; header changes its headers.
+func (s *scene) askFrom(from, method, url string, header func(http.Header)) (status int, body string) {
+	s.t.Helper()
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return s.metadata.dialFrom(ctx, from) }
+	client := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	request, err := http.NewRequest(method, url, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if header != nil {
+		header(request.Header)
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -167,8 +183,8 @@ func TestRequestsToTheMetadataEndpointAreBounded(t *testing.T) {
 		startTasks(s, 1, nil)
 		id := s.metadataIDs()["t0"]
 		for request, want := range map[string]string{
-			"GET /v4/" + id + " HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n":                 "HTTP/1.1 431 ",
-			"GET /v4/" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\nHost: x\r\n\r\n":                                  "HTTP/1.1 431 ",
+			"GET /v4/" + id + " HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 2*maxHeaders) + "\r\n\r\n":           "HTTP/1.1 431 ",
+			"GET /v4/" + strings.Repeat("x", 2*maxHeaders) + " HTTP/1.1\r\nHost: x\r\n\r\n":                            "HTTP/1.1 431 ",
 			"POST /v4/" + id + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n":                            "HTTP/1.1 405 ",
 			"GET /v4/" + id + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n" + strings.Repeat("x", 1000): "HTTP/1.1 200 ",
 			"GET /v4/" + id + " HTTP/1.1\r\nHost: x\r\nSlow":                                                           "HTTP/1.1 400 ",

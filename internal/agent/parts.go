@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -25,8 +26,13 @@ type LogDriver interface {
 
 // LogDrivers makes the driver that a container's log configuration names.
 type LogDrivers interface {
-	Driver(config acs.LogConfig, c logdriver.Container) (LogDriver, error)
+	// Driver returns one that delivers under a role, or with nil as the node. When the
+	// role's provider says ErrRoleOver, the node delivers what is left.
+	Driver(config acs.LogConfig, c logdriver.Container, role aws.CredentialsProvider) (LogDriver, error)
 }
+
+// ErrRoleOver is a role whose task is over, and whose credentials have ended.
+var ErrRoleOver = errors.New("the task is over, and the credentials of its execution role have ended")
 
 // controlPlane is what the agent asks of the ECS API: the SDK's client.
 type controlPlane interface {
@@ -49,6 +55,7 @@ type parts struct {
 	// submitting bounds the submissions under way.
 	submitting chan struct{}
 	db         *db
+	vault      *vault
 	// volumes is the directory of the tasks' own volumes.
 	volumes string
 	region  string

@@ -95,15 +95,15 @@ func (p *peers) pass(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	for _, address := range p.addresses() {
-		if p.ask(r.Context(), address, r.URL.EscapedPath(), w) {
+		if p.ask(r.Context(), address, r.URL.RequestURI(), w) {
 			return true
 		}
 	}
 	return false
 }
 
-func (p *peers) ask(ctx context.Context, address netip.AddrPort, path string, w http.ResponseWriter) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address.String()+path, nil)
+func (p *peers) ask(ctx context.Context, address netip.AddrPort, uri string, w http.ResponseWriter) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address.String()+uri, nil)
 	if err != nil {
 		return false
 	}

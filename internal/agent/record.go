@@ -44,6 +44,8 @@ type record struct {
 	// Task as the control plane sent it, without credentials.
 	Task acs.Task `json:"task"`
 	ID   string   `json:"id"`
+	// Roles are the ids of the credentials of the task's roles, by the role's type.
+	Roles map[string]string `json:"roles,omitempty"`
 	// StopRequested is set when the control plane, the manifest or the node's
 	// shutdown wants the task gone.
 	StopRequested bool `json:"stopRequested,omitempty"`
@@ -99,8 +101,15 @@ type container struct {
 
 // newRecord makes the record of a task that has just arrived.
 func newRecord(task acs.Task, now time.Time, newID func() string) *record {
+	r := &record{ID: taskID(task.ARN), AcceptedAt: now}
+	for kind, c := range roleCredentials(&task) {
+		if r.Roles == nil {
+			r.Roles = map[string]string{}
+		}
+		r.Roles[kind] = c.CredentialsID
+	}
 	task.RoleCredentials, task.ExecutionRoleCredentials = nil, nil
-	r := &record{Task: task, ID: taskID(task.ARN), AcceptedAt: now}
+	r.Task = task
 	for i := range task.Containers {
 		r.Containers = append(r.Containers, container{
 			Name: task.Containers[i].Name, Status: StatusNone, MetadataID: newID(), Health: HealthUnknown,

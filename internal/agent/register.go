@@ -32,6 +32,8 @@ var capabilities = []string{
 	"com.amazonaws.ecs.capability.logging-driver.awslogs",
 	"com.amazonaws.ecs.capability.logging-driver.json-file",
 	"com.amazonaws.ecs.capability.logging-driver.none",
+	"com.amazonaws.ecs.capability.task-iam-role",
+	"com.amazonaws.ecs.capability.task-iam-role-network-host",
 	"ecs.capability.execution-role-awslogs",
 	"ecs.capability.logging-driver.awslogs-create-group",
 	"ecs.capability.task-eni",

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"longshore.dev/longshore/internal/acs"
 	"longshore.dev/longshore/internal/image"
 	"longshore.dev/longshore/internal/logdriver"
 	"longshore.dev/longshore/internal/network"
@@ -138,6 +139,9 @@ func (w *worker) build(ctx context.Context, r *record, i int) ([]network.PortMap
 	if err != nil {
 		return nil, err
 	}
+	if err := w.vault.await(ctx, r); err != nil {
+		return nil, err
+	}
 	driver, err := w.driver(r, i, host.LogConfig)
 	if err != nil {
 		return nil, &logdriver.InitializationError{Err: err}
@@ -227,12 +231,19 @@ func (w *worker) linkedHosts(ctx context.Context, r *record, i int) ([]string, e
 // injected are the variables that every container gets from its agent.
 func (w *worker) injected(r *record, i int) map[string]string {
 	id := r.Containers[i].MetadataID
-	return map[string]string{
+	env := map[string]string{
 		"ECS_CONTAINER_METADATA_URI":    "http://169.254.170.2/v3/" + id,
 		"ECS_CONTAINER_METADATA_URI_V4": "http://169.254.170.2/v4/" + id,
 		"AWS_REGION":                    w.region,
 		"AWS_DEFAULT_REGION":            w.region,
 	}
+	if role := r.Roles[acs.RoleTask]; role != "" {
+		env["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"] = credentialsPath + role
+	}
+	if r.mode(i) != network.ModeNone {
+		env["AWS_ENDPOINT_URL"] = "http://" + taskAPI
+	}
+	return env
 }
 
 func (w *worker) startContainer(ctx context.Context, r *record, i int) event {
@@ -356,6 +367,7 @@ func (w *worker) release(ctx context.Context, r *record) event {
 			return nil
 		}
 	}
+	w.vault.drop(r.ID, acs.RoleTask)
 	w.carried.wait(ctx, drainWait)
 	now := w.now()
 	return func(r *record) bool {

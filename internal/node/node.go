@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -160,6 +161,10 @@ func (n *Node) agentOptions(dir string) (agent.Options, error) {
 	if err != nil {
 		return agent.Options{}, err
 	}
+	endpoint, err := url.Parse(o.Endpoint)
+	if err != nil {
+		return agent.Options{}, fmt.Errorf("the control plane's endpoint: %w", err)
+	}
 	attributes := map[string]string{}
 	if o.Universal {
 		attributes["longshore.universal"] = "true"
@@ -175,7 +180,7 @@ func (n *Node) agentOptions(dir string) (agent.Options, error) {
 	return agent.Options{
 		DataDir: dir, RunDir: n.runDir, Cluster: o.Cluster, Region: o.Region, Zone: o.Zone, Attributes: attributes, Version: o.Version,
 		Images: n.images, Networks: n.networks, Runtime: n.runtime, CleanImages: o.Images.cleanEvery(),
-		Logs:    &logDrivers{region: o.Region, logs: logsClients(o, credentials, client), log: o.Log},
+		Logs:    &logDrivers{region: o.Region, node: credentials, logs: logsClients(o, client), log: o.Log},
 		Control: ecs.New(ecs.Options{Region: o.Region, BaseEndpoint: aws.String(o.Endpoint), Credentials: credentials, HTTPClient: client}),
 		Sign: func(r *http.Request, payload []byte) error {
 			return sigv4.Sign(r, sigv4.Credentials{AccessKeyID: o.Credentials.AccessKeyID, SecretAccessKey: o.Credentials.SecretAccessKey},
@@ -183,6 +188,7 @@ func (n *Node) agentOptions(dir string) (agent.Options, error) {
 		},
 		// Websockets outlive any request timeout.
 		HTTPClient: &http.Client{Transport: transport},
+		API:        agent.API{Endpoint: endpoint, Transport: transport},
 		Now:        time.Now, NewID: uuid.NewString, Log: o.Log,
 	}, nil
 }
