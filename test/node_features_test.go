@@ -360,19 +360,7 @@ func TestNodeMetadata(t *testing.T) {
 // metadataURI is what a task's container has in its environment.
 func (l *longshore) metadataURI(task string) string {
 	l.t.Helper()
-	found := ""
-	// A task is RUNNING a moment before its process is the container's own.
-	l.eventually("the container has ECS_CONTAINER_METADATA_URI_V4", func() error {
-		raw, err := os.ReadFile("/proc/" + l.taskProcess(task) + "/environ")
-		for _, pair := range strings.Split(string(raw), "\x00") {
-			if uri, ok := strings.CutPrefix(pair, "ECS_CONTAINER_METADATA_URI_V4="); ok {
-				found = uri
-				return nil
-			}
-		}
-		return fmt.Errorf("its environment is %q (%v)", raw, err)
-	})
-	return found
+	return l.environmentOf(task, "ECS_CONTAINER_METADATA_URI_V4")
 }
 
 // inside fetches a URL from within a task's network. In host mode 169.254.170.2

@@ -212,6 +212,40 @@ var acsCases = map[string]func(*testing.T, *plane){
 			t.Errorf("confirmed was %v", answer)
 		}
 	},
+	"roles' credentials come with the task, and again with a session": func(t *testing.T, p *plane) {
+		a := p.joined(t, p.cluster(t))
+		name := "roled-" + a.cluster
+		role := p.role(t, name)
+		in := one(1, 10)
+		in.TaskRoleArn, in.ExecutionRoleArn = &role, &role
+		arn := p.run(t, a.cluster, p.define(t, in))
+		s := a.acs()
+		task := s.payload()
+		first := map[string]object{"TaskApplication": task["roleCredentials"].(object), "TaskExecution": task["executionRoleCredentials"].(object)}
+		for kind, c := range first {
+			if c["roleArn"] != role || c["credentialsId"] == "" || c["accessKeyId"] == "" || c["secretAccessKey"] == "" || c["sessionToken"] == "" || c["expiration"] == "" {
+				t.Errorf("%s has %v", kind, c)
+			}
+		}
+		env := task["containers"].([]any)[0].(object)["environment"].(object)
+		if env["AWS_ENDPOINT_URL"] != p.endpoint() {
+			t.Errorf("the container is told of the endpoint %v", env["AWS_ENDPOINT_URL"])
+		}
+		s.expect("TaskManifestMessage")
+		a.submit(arn, "RUNNING", running("main"))
+		s.close()
+		// An agent that begins has forgotten them, and says so.
+		s = a.acs()
+		s.expect("TaskManifestMessage")
+		for range first {
+			m := s.expect("IAMRoleCredentialsMessage")
+			kind, c := m["roleType"].(string), m["roleCredentials"].(object)
+			if m["taskArn"] != arn || c["credentialsId"] != first[kind]["credentialsId"] || c["accessKeyId"] == first[kind]["accessKeyId"] {
+				t.Errorf("%s was renewed by %v, after %v", kind, m, first[kind])
+			}
+			s.send("IAMRoleCredentialsAckRequest", object{"messageId": m["messageId"], "credentialsId": c["credentialsId"], "expiration": c["expiration"]})
+		}
+	},
 	"sendCredentials either way": func(t *testing.T, p *plane) {
 		a := p.joined(t, p.cluster(t))
 		arn := p.run(t, a.cluster, p.define(t, one(1, 10)))
@@ -220,7 +254,7 @@ var acsCases = map[string]func(*testing.T, *plane){
 			if s == nil {
 				t.Fatalf("%v: %d %v", send, status, body)
 			}
-			task := s.payload() // no task has a role yet: credentials come with none
+			task := s.payload() // it has no roles
 			if task["arn"] != arn || task["roleCredentials"] != nil || task["executionRoleCredentials"] != nil {
 				t.Errorf("%v: the task has credentials: %v", send, task)
 			}

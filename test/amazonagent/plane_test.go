@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	iamapi "github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/smithy-go"
 
 	"longshore.dev/longshore/internal/control"
@@ -92,6 +93,18 @@ func (p *plane) user() *ecs.Client {
 			return aws.Credentials{AccessKeyID: root.ID, SecretAccessKey: root.Secret}, nil
 		}),
 	})
+}
+
+// role makes a role that tasks may have.
+func (p *plane) role(t *testing.T, name string) string {
+	t.Helper()
+	client := iamapi.New(iamapi.Options{Region: "us-east-1", BaseEndpoint: aws.String(p.endpoint()), Credentials: p.user().Options().Credentials})
+	out, err := client.CreateRole(t.Context(), &iamapi.CreateRoleInput{RoleName: &name, AssumeRolePolicyDocument: aws.String(
+		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ecs-tasks.amazonaws.com"},"Action":"sts:AssumeRole"}]}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return aws.ToString(out.Role.Arn)
 }
 
 // cluster makes a cluster of its own for a test.

@@ -233,7 +233,7 @@ var payloadCases = map[string]func(*testing.T, *plane){
 			c.Environment = []types.KeyValuePair{{Name: aws.String("A"), Value: aws.String("1")}}
 		}))
 		env := task["containers"].([]any)[0].(object)["environment"].(object)
-		if env["AWS_EXECUTION_ENV"] != "AWS_ECS_EC2" || env["A"] != "1" || len(env) != 2 {
+		if env["AWS_EXECUTION_ENV"] != "AWS_ECS_EC2" || env["A"] != "1" || env["AWS_ENDPOINT_URL"] == "" || len(env) != 3 {
 			t.Errorf("environment %v", env)
 		}
 	},

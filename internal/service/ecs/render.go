@@ -20,7 +20,9 @@ func (s *Service) render(r store.Reader, sc store.Scope, t *Task, endpoint strin
 		return acs.Task{}, fmt.Errorf("task %s: its definition %s:%d is gone", t.ID, t.Family, t.Revision)
 	}
 	d := s.withLogMode(r, sc, &td.Definition)
-	if n, ok := s.node(r, sc, t.NodeID); ok && !n.ours() {
+	n, ok := s.node(r, sc, t.NodeID)
+	other := ok && !n.ours()
+	if other {
 		d = withDockerLogs(d, t, endpoint)
 	}
 	out := acs.Task{
@@ -48,6 +50,9 @@ func (s *Service) render(r store.Reader, sc store.Scope, t *Task, endpoint strin
 		c, err := renderContainer(sc, t, d, &d.ContainerDefinitions[i])
 		if err != nil {
 			return acs.Task{}, fmt.Errorf("container %s: %w", deref(d.ContainerDefinitions[i].Name), err)
+		}
+		if other && c.Environment["AWS_ENDPOINT_URL"] == "" {
+			c.Environment["AWS_ENDPOINT_URL"] = endpoint // our own agent leads tasks there itself
 		}
 		out.Containers = append(out.Containers, c)
 	}

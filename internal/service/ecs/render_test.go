@@ -41,7 +41,7 @@ func TestRenderedTaskHasItsOverrides(t *testing.T) {
 	if !slices.Equal(got.Command, []string{"sleep", "5"}) || !slices.Equal(*got.EntryPoint, []string{"/bin/sample"}) || got.Memory != 64 || got.CPU != 128 || !got.Essential {
 		t.Errorf("container %+v", got)
 	}
-	if want := map[string]string{"A": "1", "B": "3", "AWS_EXECUTION_ENV": "AWS_ECS_EC2"}; !reflect.DeepEqual(got.Environment, want) {
+	if want := map[string]string{"A": "1", "B": "3", "AWS_EXECUTION_ENV": "AWS_ECS_EC2", "AWS_ENDPOINT_URL": "http://cp:4566"}; !reflect.DeepEqual(got.Environment, want) {
 		t.Errorf("environment %v, want %v", got.Environment, want)
 	}
 	if want := []acs.PortMapping{{ContainerPort: 80, HostPort: 8080, Protocol: "tcp"}}; !reflect.DeepEqual(got.PortMappings, want) {
