@@ -15,17 +15,17 @@ type accessCommand struct {
 }
 
 type accessAdmin struct {
-	dataFlag
+	ownerFlags
 	Name string `arg:"" help:"The user's name."`
 }
 
 // Run makes the user and prints its profile.
 func (a *accessAdmin) Run(ctx context.Context, c *console) error {
-	return letIn(ctx, c, a.Data, control.UserOptions{Name: a.Name, Policies: []string{"AdministratorAccess"}})
+	return letIn(ctx, c, a.ownerFlags, control.UserOptions{Name: a.Name, Policies: []string{"AdministratorAccess"}})
 }
 
 type accessUser struct {
-	dataFlag
+	ownerFlags
 	Name     string   `arg:"" help:"The user's name."`
 	Policy   []string `help:"Managed policy: an ARN, or the name of one of AWS's, such as ReadOnlyAccess." placeholder:"POLICY"`
 	Document string   `help:"File with a policy document of the user's own." type:"existingfile" placeholder:"FILE"`
@@ -44,12 +44,12 @@ func (a *accessUser) Run(ctx context.Context, c *console) error {
 	if len(o.Policies) == 0 && o.Document == "" {
 		return fmt.Errorf("a user without a policy can do nothing: name one with --policy or --document, or make an administrator with `longshore access admin %s`", a.Name)
 	}
-	return letIn(ctx, c, a.Data, o)
+	return letIn(ctx, c, a.ownerFlags, o)
 }
 
 // letIn makes a user and prints its profile for ~/.aws/config, and on the error stream
 // what to do with it.
-func letIn(ctx context.Context, c *console, data string, o control.UserOptions) error {
+func letIn(ctx context.Context, c *console, data ownerFlags, o control.UserOptions) error {
 	client, a, err := administer(data)
 	if err != nil {
 		return err

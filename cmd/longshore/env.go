@@ -6,12 +6,12 @@ import (
 	"longshore.dev/longshore/internal/control"
 )
 
-type envCommand struct{ dataFlag }
+type envCommand struct{ ownerFlags }
 
 // Run prints shell lines for eval. Older AWS CLIs ignore AWS_ENDPOINT_URL, so a
 // function passes it as an option.
 func (e *envCommand) Run(c *console) error {
-	a, err := control.ReadAccess(e.Data)
+	a, err := control.ReadAccess(e.Data, e.rootKey())
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type cli struct {
 	Token   tokenCommand   `cmd:"" help:"Make, list and revoke the registration tokens with which nodes join."`
 	Access  accessCommand  `cmd:"" help:"Make users, and print their profiles for AWS's tools."`
 	Node    nodeCommand    `cmd:"" help:"List and revoke nodes."`
+	Key     keyCommand     `cmd:"" help:"Show and rotate the root key that secrets are sealed by."`
 	Image   imageCommand   `cmd:"" help:"Import and list this node's images."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
@@ -39,6 +40,34 @@ type cli struct {
 // dataFlag names the data directory, for every command.
 type dataFlag struct {
 	Data string `help:"Directory that holds all state." env:"LONGSHORE_DATA" default:"${data}" placeholder:"DIR" type:"path"`
+}
+
+// rootKeyFlags say where the root key is, for a server and for who speaks to it as its owner.
+type rootKeyFlags struct {
+	RootKeyFile        string `name:"root-key" help:"File of the root key that secrets are sealed by (root.key in the data directory). LONGSHORE_ROOT_KEY holds the key itself." env:"LONGSHORE_ROOT_KEY_FILE" type:"path" placeholder:"FILE"`
+	RootPassphraseFile string `help:"File whose first line is the passphrase that protects the root key. LONGSHORE_ROOT_PASSPHRASE holds it itself." env:"LONGSHORE_ROOT_PASSPHRASE_FILE" type:"path" placeholder:"FILE"`
+}
+
+// rootKey says where the root key is.
+func (f *rootKeyFlags) rootKey() control.RootKey {
+	return control.RootKey{
+		File: f.RootKeyFile, PassphraseFile: f.RootPassphraseFile,
+		Passphrase: secretVariable("LONGSHORE_ROOT_PASSPHRASE"), Value: secretVariable("LONGSHORE_ROOT_KEY"),
+	}
+}
+
+// secretVariable reads a secret from the environment, and takes it out: what the process
+// starts has no use for it.
+func secretVariable(name string) string {
+	value := os.Getenv(name)
+	_ = os.Unsetenv(name) // fails for names that can't be
+	return value
+}
+
+// ownerFlags lead to the server of a data directory, as its owner.
+type ownerFlags struct {
+	dataFlag
+	rootKeyFlags
 }
 
 // baseFlags are common to the long-running commands.
@@ -55,6 +84,7 @@ type logFlag struct {
 
 // serverFlags configure a server.
 type serverFlags struct {
+	rootKeyFlags
 	Listen        string   `help:"Address of the API." env:"LONGSHORE_LISTEN" default:"127.0.0.1:4566" placeholder:"ADDR"`
 	Account       string   `help:"Account id to stand for." env:"LONGSHORE_ACCOUNT" default:"000000000000"`
 	EtcdEndpoints []string `help:"Existing etcd cluster to keep state in, instead of an embedded member." env:"LONGSHORE_ETCD_ENDPOINTS" placeholder:"URL"`
@@ -75,14 +105,14 @@ type serverFlags struct {
 
 func (f *serverFlags) config(base *baseFlags, log *slog.Logger) control.Config {
 	return control.Config{
-		DataDir: base.Data, Listen: f.Listen, Region: base.Region, Account: f.Account, Log: log,
+		DataDir: base.Data, RootKey: f.rootKey(), Listen: f.Listen, Region: base.Region, Account: f.Account, Log: log,
 		Etcd: control.Etcd{
 			Endpoints: f.EtcdEndpoints, CAFile: f.EtcdCA, CertFile: f.EtcdCert, KeyFile: f.EtcdKey,
-			Username: f.EtcdUsername, Password: os.Getenv("LONGSHORE_ETCD_PASSWORD"), Prefix: f.EtcdPrefix,
+			Username: f.EtcdUsername, Password: secretVariable("LONGSHORE_ETCD_PASSWORD"), Prefix: f.EtcdPrefix,
 		},
 		TLS:       control.TLS{Mode: f.TLS, CertFile: f.TLSCert, KeyFile: f.TLSKey, CAFile: f.TLSCA, Names: f.TLSName},
 		LostAfter: f.LostAfter, RequestRates: &f.RequestRates,
-		Root: iam.AccessKey{ID: os.Getenv("LONGSHORE_ROOT_ACCESS_KEY_ID"), Secret: os.Getenv("LONGSHORE_ROOT_SECRET_ACCESS_KEY")},
+		Root: iam.AccessKey{ID: os.Getenv("LONGSHORE_ROOT_ACCESS_KEY_ID"), Secret: secretVariable("LONGSHORE_ROOT_SECRET_ACCESS_KEY")},
 	}
 }
 

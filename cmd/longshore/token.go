@@ -21,7 +21,7 @@ type tokenCommand struct {
 }
 
 type tokenCreate struct {
-	dataFlag
+	ownerFlags
 	Expires time.Duration `help:"How long the token is valid." default:"1h"`
 	Uses    int           `help:"How many nodes may join with it." default:"1"`
 	Cluster string        `help:"The only cluster that the nodes may register in; any when empty."`
@@ -30,7 +30,7 @@ type tokenCreate struct {
 
 // Run prints the token alone on the output, and what to do with it besides.
 func (t *tokenCreate) Run(ctx context.Context, c *console) error {
-	client, a, err := administer(t.Data)
+	client, a, err := administer(t.ownerFlags)
 	if err != nil {
 		return err
 	}
@@ -46,11 +46,11 @@ func (t *tokenCreate) Run(ctx context.Context, c *console) error {
 	return nil
 }
 
-type tokenList struct{ dataFlag }
+type tokenList struct{ ownerFlags }
 
 // Run lists the tokens, without their secrets, which nobody has.
 func (t *tokenList) Run(ctx context.Context, c *console) error {
-	client, _, err := administer(t.Data)
+	client, _, err := administer(t.ownerFlags)
 	if err != nil {
 		return err
 	}
@@ -67,13 +67,13 @@ func (t *tokenList) Run(ctx context.Context, c *console) error {
 }
 
 type tokenRevoke struct {
-	dataFlag
+	ownerFlags
 	ID string `arg:"" help:"The token's id, from longshore token list."`
 }
 
 // Run ends the token.
 func (t *tokenRevoke) Run(ctx context.Context, _ *console) error {
-	client, _, err := administer(t.Data)
+	client, _, err := administer(t.ownerFlags)
 	if err != nil {
 		return err
 	}
@@ -86,11 +86,11 @@ type nodeCommand struct {
 	Revoke nodeRevoke `cmd:"" help:"End a node's key at once, and deregister it by force: for a machine that is lost or stolen."`
 }
 
-type nodeList struct{ dataFlag }
+type nodeList struct{ ownerFlags }
 
 // Run lists the nodes.
 func (n *nodeList) Run(ctx context.Context, c *console) error {
-	client, _, err := administer(n.Data)
+	client, _, err := administer(n.ownerFlags)
 	if err != nil {
 		return err
 	}
@@ -111,13 +111,13 @@ func (n *nodeList) Run(ctx context.Context, c *console) error {
 }
 
 type nodeRevoke struct {
-	dataFlag
+	ownerFlags
 	ID string `arg:"" help:"The node's id, from longshore node list."`
 }
 
 // Run revokes the node.
 func (n *nodeRevoke) Run(ctx context.Context, _ *console) error {
-	client, _, err := administer(n.Data)
+	client, _, err := administer(n.ownerFlags)
 	if err != nil {
 		return err
 	}
@@ -125,8 +125,8 @@ func (n *nodeRevoke) Run(ctx context.Context, _ *console) error {
 }
 
 // administer opens the way to the server of a data directory, as its owner.
-func administer(data string) (*control.Client, control.Access, error) {
-	a, err := control.ReadAccess(data)
+func administer(data ownerFlags) (*control.Client, control.Access, error) {
+	a, err := control.ReadAccess(data.Data, data.rootKey())
 	if err != nil {
 		return nil, a, err
 	}

@@ -24,10 +24,9 @@ type Access struct {
 
 const accessContext = "control/access"
 
-func accessPath(dataDir string) string  { return filepath.Join(dataDir, "access.sealed") }
-func rootKeyPath(dataDir string) string { return filepath.Join(dataDir, "root.key") }
+func accessPath(dataDir string) string { return filepath.Join(dataDir, "access.sealed") }
 
-func writeAccess(dataDir string, sealer *seal.Sealer, a Access) error {
+func writeAccess(dataDir string, sealer seal.Sealing, a Access) error {
 	raw, err := json.Marshal(a)
 	if err != nil {
 		return err
@@ -39,8 +38,8 @@ func writeAccess(dataDir string, sealer *seal.Sealer, a Access) error {
 	return atomicfile.Write(accessPath(dataDir), sealed)
 }
 
-// ReadAccess opens what the server of a data directory last wrote.
-func ReadAccess(dataDir string) (Access, error) {
+// ReadAccess opens what the server of a data directory last wrote, with its root key.
+func ReadAccess(dataDir string, key RootKey) (Access, error) {
 	sealed, err := os.ReadFile(accessPath(dataDir))
 	if missing(err) {
 		return Access{}, fmt.Errorf("%s holds no Longshore server: start one with `longshore up --data %s`, or name its directory with --data", dataDir, dataDir)
@@ -48,11 +47,11 @@ func ReadAccess(dataDir string) (Access, error) {
 	if err != nil {
 		return Access{}, fmt.Errorf("read the access file: %w", err)
 	}
-	sealer, err := seal.OpenFile(rootKeyPath(dataDir))
+	ring, err := key.ring(dataDir)
 	if err != nil {
-		return Access{}, err
+		return Access{}, fmt.Errorf("open the access file: %w", err)
 	}
-	raw, err := sealer.Open(accessContext, sealed)
+	raw, err := ring.Open(accessContext, sealed)
 	if err != nil {
 		return Access{}, fmt.Errorf("open the access file: %w", err)
 	}

@@ -21,6 +21,7 @@ import (
 const (
 	tokensPath = "/_longshore/tokens"
 	nodesPath  = "/_longshore/nodes"
+	keyPath    = "/_longshore/key"
 	usersPath  = "/_longshore/users"
 )
 
@@ -46,6 +47,7 @@ type adminAnswer struct {
 	Tokens []iam.TokenInfo `json:"tokens,omitempty"`
 	Nodes  []ecs.NodeInfo  `json:"nodes,omitempty"`
 	User   *MadeUser       `json:"user,omitempty"`
+	Key    *KeyInfo        `json:"key,omitempty"`
 	Error  *adminError     `json:"error,omitempty"`
 }
 
@@ -64,6 +66,8 @@ func (s *Server) handleAdmin() {
 		{"GET " + tokensPath, "ListJoinTokens", s.listTokens},
 		{"DELETE " + tokensPath + "/{id}", "RevokeJoinToken", s.revokeToken},
 		{"POST " + usersPath, "CreateAccess", s.createUser},
+		{"GET " + keyPath, "DescribeRootKey", s.showKey},
+		{"POST " + keyPath, "RotateRootKey", s.rotateKey},
 		{"GET " + nodesPath, "ListNodes", s.listNodes},
 		{"DELETE " + nodesPath + "/{id}", "RevokeNode", s.revokeNode},
 	} {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"longshore.dev/longshore/internal/node"
-	"longshore.dev/longshore/internal/seal"
 	"longshore.dev/longshore/internal/store"
 )
 
@@ -92,7 +91,7 @@ func TestNoAnswerHoldsASecret(t *testing.T) {
 // file of its owner's alone.
 func TestPrivateKeysAreSealed(t *testing.T) {
 	r := serve(t, "on")
-	sealer, err := seal.OpenFile(rootKeyPath(r.data))
+	sealer, err := RootKey{}.ring(r.data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +107,7 @@ func TestPrivateKeysAreSealed(t *testing.T) {
 	notInFiles(t, r.data, map[string]string{
 		"the authority's key": string(key), "the authority's key in base64": base64.StdEncoding.EncodeToString(key), "a key in PEM": "PRIVATE KEY-----",
 	})
-	for path, want := range map[string]fs.FileMode{r.data: 0o700, rootKeyPath(r.data): 0o600, accessPath(r.data): 0o600} {
+	for path, want := range map[string]fs.FileMode{r.data: 0o700, RootKey{}.path(r.data): 0o600, accessPath(r.data): 0o600} {
 		info, err := os.Stat(path)
 		if err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s has mode %v: %v", path, info.Mode(), err)

@@ -93,6 +93,20 @@ func (c *Client) CreateUser(ctx context.Context, o UserOptions) (MadeUser, error
 	return *answer.User, nil
 }
 
+// Key tells about the root key.
+func (c *Client) Key(ctx context.Context) (KeyInfo, error) { return c.key(ctx, http.MethodGet) }
+
+// RotateKey replaces the root key, and seals everything anew.
+func (c *Client) RotateKey(ctx context.Context) (KeyInfo, error) { return c.key(ctx, http.MethodPost) }
+
+func (c *Client) key(ctx context.Context, method string) (KeyInfo, error) {
+	answer, err := c.do(ctx, method, keyPath, nil)
+	if err != nil || answer.Key == nil {
+		return KeyInfo{}, err
+	}
+	return *answer.Key, nil
+}
+
 func (c *Client) do(ctx context.Context, method, path string, in any) (adminAnswer, error) {
 	var body []byte
 	if in != nil {

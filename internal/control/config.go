@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
+	"syscall"
 	"time"
 
 	"longshore.dev/longshore/internal/service/iam"
@@ -36,9 +38,13 @@ type Config struct {
 	// RequestRates multiplies the request rates that AWS documents: 1 are AWS's own, 0
 	// throttles nobody, nil takes DefaultRequestRates.
 	RequestRates *float64
+	// RootKey is the key that secrets are sealed by.
+	RootKey RootKey
 	// Root is the root user's access key; empty keeps or draws one.
 	Root iam.AccessKey
 	Log  *slog.Logger
+
+	keyGrace time.Duration // 0 takes the default
 }
 
 // DefaultRequestRates lets a caller do twenty times what AWS does: its figures are
@@ -71,11 +77,15 @@ func (c *Config) check() error {
 	case c.LostAfter < 0:
 		return errors.New("--lost-after is a duration of at least one second")
 	}
+	if err := c.RootKey.check(); err != nil {
+		return err
+	}
 	return c.TLS.check()
 }
 
-// prepareDir makes the data directory, and refuses one that others may enter.
-func prepareDir(dir string) error {
+// prepareDir makes the data directory, and closes it and what the server has in it to
+// others. One that belongs to somebody else is refused: they could replace anything.
+func prepareDir(dir string, log *slog.Logger) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
@@ -83,10 +93,36 @@ func prepareDir(dir string) error {
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
-		if err := os.Chmod(dir, 0o700); err != nil {
-			return fmt.Errorf("data directory %s is open to other users and can't be closed to them: %w", dir, err)
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() && st.Uid != 0 {
+		return fmt.Errorf("data directory %s belongs to user %d: make it this user's (chown), or name another with --data", dir, st.Uid)
+	}
+	if err := closeToOthers(dir, info, log); err != nil {
+		return err
+	}
+	for _, name := range []string{"etcd", "bulk", "access.sealed", "audit.log", "ca.pem"} {
+		path := filepath.Join(dir, name)
+		info, err := os.Lstat(path)
+		if missing(err) {
+			continue
 		}
+		if err != nil {
+			return fmt.Errorf("data directory: %w", err)
+		}
+		if err := closeToOthers(path, info, log); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func closeToOthers(path string, info fs.FileInfo, log *slog.Logger) error {
+	mode := info.Mode().Perm()
+	if info.Mode()&fs.ModeSymlink != 0 || mode&0o077 == 0 {
+		return nil // what a link leads to is its owner's affair
+	}
+	log.Warn("a file of the server was open to other users; closing it", "path", path, "mode", fmt.Sprintf("%04o", mode))
+	if err := os.Chmod(path, mode&^0o077); err != nil {
+		return fmt.Errorf("%s is open to other users (mode %04o) and can't be closed to them: %w", path, mode, err)
 	}
 	return nil
 }

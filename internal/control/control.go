@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -45,6 +46,9 @@ type Server struct {
 	also        net.Listener
 	trust       trust
 	authorities *store.Table[authorityRecord]
+	ring        *seal.Keyring
+	rotating    sync.Mutex    // held while the root keys change
+	rotated     chan struct{} // wakes resealLoop
 	access      Access
 
 	kv    *etcdkv.KV
@@ -78,28 +82,28 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	if err := prepareDir(config.DataDir); err != nil {
+	if err := prepareDir(config.DataDir, config.Log); err != nil {
 		return nil, err
 	}
 	if config.RequestRates == nil {
 		scale := DefaultRequestRates
 		config.RequestRates = &scale
 	}
+	if config.keyGrace == 0 {
+		config.keyGrace = keyGrace
+	}
 	if config.Limits == (wire.Limits{}) {
 		config.Limits = wire.DefaultLimits()
 	}
-	s := &Server{config: config, log: config.Log, now: time.Now}
+	s := &Server{config: config, log: config.Log, now: time.Now, rotated: make(chan struct{}, 1)}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-func (s *Server) open(ctx context.Context) error {
-	sealer, err := seal.OpenFile(rootKeyPath(s.config.DataDir))
-	if err != nil {
-		return err
-	}
+func (s *Server) open(ctx context.Context) (err error) {
+	s.ring = &seal.Keyring{}
 	if s.kv, err = openKV(ctx, &s.config); err != nil {
 		return err
 	}
@@ -109,23 +113,26 @@ func (s *Server) open(ctx context.Context) error {
 	if s.bulk, err = pebblebulk.Open(filepath.Join(s.config.DataDir, "bulk"), pebblebulk.Options{Log: s.log}); err != nil {
 		return err
 	}
-	if err := s.build(sealer); err != nil {
+	if err := s.build(); err != nil {
 		return err
 	}
 	if err := s.db.Start(ctx); err != nil {
+		return err
+	}
+	if err := s.unlock(ctx); err != nil {
 		return err
 	}
 	// No agent is connected to a server that starts, whatever the last one wrote.
 	if err := s.ecs.ResetConnectivity(ctx); err != nil {
 		return err
 	}
-	if err := s.secure(ctx, sealer); err != nil {
+	if err := s.secure(ctx); err != nil {
 		return err
 	}
 	if s.trust.config != nil {
 		s.listenOn443(ctx)
 	}
-	return s.ensureAccess(ctx, sealer)
+	return s.ensureAccess(ctx)
 }
 
 func openKV(ctx context.Context, c *Config) (*etcdkv.KV, error) {
@@ -139,10 +146,10 @@ func openKV(ctx context.Context, c *Config) (*etcdkv.KV, error) {
 }
 
 // build makes the rooms and wires what one needs of another.
-func (s *Server) build(sealer *seal.Sealer) (err error) {
+func (s *Server) build() (err error) {
 	s.db = store.New(s.kv, store.Options{Log: s.log})
 	s.authorities = store.NewTable[authorityRecord](s.db, "control.authority")
-	s.iam = iam.New(iam.Deps{DB: s.db, Sealer: sealer, Now: time.Now})
+	s.iam = iam.New(iam.Deps{DB: s.db, Sealer: s.ring, Now: time.Now})
 	if s.logs, err = logs.New(logs.Deps{DB: s.db, Events: s.bulk.Logs(), Now: time.Now, NewID: newID, Log: s.log}); err != nil {
 		return err
 	}
@@ -209,7 +216,7 @@ func (s *Server) authenticate(r *http.Request, body []byte) (wire.Principal, str
 
 // ensureAccess makes sure that there are a default cluster and a root key, and
 // leaves on disk how this machine's owner reaches the server.
-func (s *Server) ensureAccess(ctx context.Context, sealer *seal.Sealer) error {
+func (s *Server) ensureAccess(ctx context.Context) error {
 	if err := s.ecs.EnsureDefaultCluster(ctx, s.config.Account, s.config.Region); err != nil {
 		return err
 	}
@@ -224,7 +231,7 @@ func (s *Server) ensureAccess(ctx context.Context, sealer *seal.Sealer) error {
 	if len(s.trust.pem) > 0 {
 		s.access.CAFile = caPath(s.config.DataDir)
 	}
-	return writeAccess(s.config.DataDir, sealer, s.access)
+	return writeAccess(s.config.DataDir, s.ring, s.access)
 }
 
 // Endpoint is the API's base URL on this machine.
@@ -289,6 +296,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { return s.iam.Run(ctx, s.log) })
+	group.Go(func() error { return s.resealLoop(ctx) })
 	group.Go(func() error { return s.ecs.Run(ctx) })
 	group.Go(func() error { return s.logs.Run(ctx) })
 	group.Go(func() error {

@@ -54,6 +54,7 @@ func serve(t *testing.T, tlsMode string, changes ...func(*Config)) *running {
 	for _, change := range changes {
 		change(&config)
 	}
+	r.data = config.DataDir
 	s, err := Open(context.Background(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +75,7 @@ func serve(t *testing.T, tlsMode string, changes ...func(*Config)) *running {
 
 func (r *running) owner() *Client {
 	r.t.Helper()
-	a, err := ReadAccess(r.data)
+	a, err := ReadAccess(r.data, RootKey{})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -15,7 +15,6 @@ import (
 
 	"longshore.dev/longshore/internal/atomicfile"
 	"longshore.dev/longshore/internal/pki"
-	"longshore.dev/longshore/internal/seal"
 	"longshore.dev/longshore/internal/store"
 )
 
@@ -81,7 +80,7 @@ type authorityRecord struct {
 const authorityID, authorityContext = "server", "control/authority"
 
 // secure finds out what the server is recognised by. The store must have started.
-func (s *Server) secure(ctx context.Context, sealer *seal.Sealer) error {
+func (s *Server) secure(ctx context.Context) error {
 	c := s.config.TLS
 	switch {
 	case !c.wanted(s.listener.Addr()):
@@ -96,7 +95,7 @@ func (s *Server) secure(ctx context.Context, sealer *seal.Sealer) error {
 		}
 		s.trust = trust{files.Config(), files.Pin(), files.PEM()}
 	default:
-		authority, err := s.ensureAuthority(ctx, sealer)
+		authority, err := s.ensureAuthority(ctx)
 		if err != nil {
 			return err
 		}
@@ -111,7 +110,7 @@ func (s *Server) secure(ctx context.Context, sealer *seal.Sealer) error {
 
 // ensureAuthority loads the authority, or makes it: of several servers that start
 // at once, all use the first one's.
-func (s *Server) ensureAuthority(ctx context.Context, sealer *seal.Sealer) (*pki.Authority, error) {
+func (s *Server) ensureAuthority(ctx context.Context) (*pki.Authority, error) {
 	if _, ok := s.authorities.Get(s.db.Snapshot(), store.Scope{}, authorityID); !ok {
 		fresh, err := pki.NewAuthority(time.Now(), rand.Reader)
 		if err != nil {
@@ -121,7 +120,7 @@ func (s *Server) ensureAuthority(ctx context.Context, sealer *seal.Sealer) (*pki
 		if err != nil {
 			return nil, err
 		}
-		sealed, err := sealer.Seal(authorityContext, key)
+		sealed, err := s.ring.Seal(authorityContext, key)
 		if err != nil {
 			return nil, fmt.Errorf("seal the authority's key: %w", err)
 		}
@@ -137,7 +136,7 @@ func (s *Server) ensureAuthority(ctx context.Context, sealer *seal.Sealer) (*pki
 		}
 	}
 	record, _ := s.authorities.Get(s.db.Snapshot(), store.Scope{}, authorityID)
-	key, err := sealer.Open(authorityContext, record.Key)
+	key, err := s.ring.Open(authorityContext, record.Key)
 	if err != nil {
 		return nil, fmt.Errorf("open the authority's key: %w", err)
 	}
