@@ -33,6 +33,8 @@ type cli struct {
 	Access  accessCommand  `cmd:"" help:"Make users, and print their profiles for AWS's tools."`
 	Node    nodeCommand    `cmd:"" help:"List and revoke nodes."`
 	Key     keyCommand     `cmd:"" help:"Show and rotate the root key that secrets are sealed by."`
+	Backup  backupCommand  `cmd:"" help:"Write the running server's state to a file, sealed by its root key."`
+	Restore restoreCommand `cmd:"" help:"Make a data directory from a backup."`
 	Image   imageCommand   `cmd:"" help:"Import and list this node's images."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

@@ -73,6 +73,7 @@ func (s *Server) handleAdmin() {
 	} {
 		s.api.HandleInternal(o.pattern, s.admin(o.operation, o.run))
 	}
+	s.api.HandleInternal("GET "+backupPath, http.HandlerFunc(s.serveBackup))
 }
 
 // admin wraps an operation in what every call passes: signature, authorisation,
@@ -94,19 +95,23 @@ func (s *Server) admin(operation string, run func(context.Context, *http.Request
 		default:
 			s.auditor.Record(r.Context(), call, []string{"longshore:" + r.URL.Path[len("/_longshore/"):]}, err)
 		}
-		status := http.StatusOK
-		var api smithy.APIError
-		switch {
-		case errors.As(err, &api):
-			status = http.StatusBadRequest
-			answer = adminAnswer{Error: &adminError{api.ErrorCode(), api.ErrorMessage()}}
-		case err != nil:
-			s.log.Error("an operation of the owner failed", "operation", operation, "error", err)
-			status = http.StatusInternalServerError
-			answer = adminAnswer{Error: &adminError{"InternalFailure", "The operation failed; the server's log says why."}}
-		}
-		writeJSON(w, status, answer)
+		s.answerAdmin(w, operation, answer, err)
 	})
+}
+
+func (s *Server) answerAdmin(w http.ResponseWriter, operation string, answer adminAnswer, err error) {
+	status := http.StatusOK
+	var api smithy.APIError
+	switch {
+	case errors.As(err, &api):
+		status = http.StatusBadRequest
+		answer = adminAnswer{Error: &adminError{api.ErrorCode(), api.ErrorMessage()}}
+	case err != nil:
+		s.log.Error("an operation of the owner failed", "operation", operation, "error", err)
+		status = http.StatusInternalServerError
+		answer = adminAnswer{Error: &adminError{"InternalFailure", "The operation failed; the server's log says why."}}
+	}
+	writeJSON(w, status, answer)
 }
 
 // identify makes sure that the root user calls.

@@ -210,6 +210,7 @@ func TestTheOwnersPaths(t *testing.T) {
 	for _, p := range []struct{ method, path, body string }{
 		{"GET", tokensPath, ""}, {"POST", tokensPath, newToken}, {"DELETE", tokensPath + "/" + token.Info.ID, ""},
 		{"GET", nodesPath, ""}, {"DELETE", nodesPath + "/i-00000000000000000", ""}, {"POST", usersPath, newUser},
+		{"GET", keyPath, ""}, {"POST", keyPath, ""}, {"GET", backupPath, ""},
 		{"GET", "/" + tokensPath, ""}, {"GET", "/x/.." + tokensPath, ""}, {"GET", "/_longshore/x/../tokens", ""},
 		{"GET", "/%5Flongshore/tokens", ""}, {"GET", "/_longshore%2Ftokens", ""}, {"GET", "/_LONGSHORE/tokens", ""}, {"GET", tokensPath + "/", ""},
 		{"PUT", tokensPath, newToken}, {"PATCH", usersPath, newUser}, {"GET", "/_longshore/", ""}, {"GET", "/_longshore/debug/pprof/", ""},

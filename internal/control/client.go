@@ -31,7 +31,6 @@ func NewClient(a Access) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client.Timeout = time.Minute
 	return &Client{a, client}, nil
 }
 
@@ -107,6 +106,23 @@ func (c *Client) key(ctx context.Context, method string) (KeyInfo, error) {
 	return *answer.Key, nil
 }
 
+// Backup writes a backup to w. It is whole only if it can be read to its end: Verify.
+func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+	response, err := c.send(ctx, http.MethodGet, backupPath, nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return c.errorIn(response)
+	}
+	_, err = io.Copy(w, response.Body)
+	if err != nil {
+		return fmt.Errorf("receive the backup: %w", err)
+	}
+	return nil
+}
+
 func (c *Client) do(ctx context.Context, method, path string, in any) (adminAnswer, error) {
 	var body []byte
 	if in != nil {
@@ -115,19 +131,41 @@ func (c *Client) do(ctx context.Context, method, path string, in any) (adminAnsw
 			return adminAnswer{}, err
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	response, err := c.send(ctx, method, path, body)
+	if err != nil {
+		return adminAnswer{}, err
+	}
+	defer response.Body.Close()
+	return c.answer(response)
+}
+
+func (c *Client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.access.Endpoint+path, bytes.NewReader(body))
 	if err != nil {
-		return adminAnswer{}, fmt.Errorf("ask the server at %s: %w", c.access.Endpoint, err)
+		return nil, fmt.Errorf("ask the server at %s: %w", c.access.Endpoint, err)
 	}
 	credentials := sigv4.Credentials{AccessKeyID: c.access.AccessKeyID, SecretAccessKey: c.access.SecretAccessKey}
 	if err := sigv4.Sign(r, credentials, c.access.Region, "ecs", sigv4.Hash(body), time.Now()); err != nil {
-		return adminAnswer{}, fmt.Errorf("sign the request: %w", err)
+		return nil, fmt.Errorf("sign the request: %w", err)
 	}
 	response, err := c.http.Do(r)
 	if err != nil {
-		return adminAnswer{}, fmt.Errorf("the server does not answer; does it run? %w", err)
+		return nil, fmt.Errorf("the server does not answer; does it run? %w", err)
 	}
-	defer response.Body.Close()
+	return response, nil
+}
+
+func (c *Client) errorIn(response *http.Response) error {
+	_, err := c.answer(response)
+	if err == nil {
+		err = fmt.Errorf("%s answered %s", c.access.Endpoint, response.Status)
+	}
+	return err
+}
+
+func (c *Client) answer(response *http.Response) (adminAnswer, error) {
 	var a adminAnswer
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxAdminAnswer)).Decode(&a); err != nil {
 		return adminAnswer{}, fmt.Errorf("the answer of %s (%s) is not a Longshore server's", c.access.Endpoint, response.Status)

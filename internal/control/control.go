@@ -47,6 +47,7 @@ type Server struct {
 	trust       trust
 	authorities *store.Table[authorityRecord]
 	ring        *seal.Keyring
+	backingUp   sync.Mutex    // held while a backup is sent
 	rotating    sync.Mutex    // held while the root keys change
 	rotated     chan struct{} // wakes resealLoop
 	access      Access
@@ -83,6 +84,9 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		return nil, err
 	}
 	if err := prepareDir(config.DataDir, config.Log); err != nil {
+		return nil, err
+	}
+	if err := checkRestored(config.DataDir); err != nil {
 		return nil, err
 	}
 	if config.RequestRates == nil {

@@ -18,7 +18,7 @@ var levels = []struct {
 }{
 	{4, []string{"control", "node", "agent", "sim"}},
 	{3, []string{"service", "acs"}},
-	{2, []string{"wire", "reconcile", "placement", "rollout", "store", "bulk", "nodestate", "runtime", "network", "logdriver", "edge"}},
+	{2, []string{"wire", "reconcile", "placement", "rollout", "store", "bulk", "backup", "nodestate", "runtime", "network", "logdriver", "edge"}},
 }
 
 const cmdLevel = 5

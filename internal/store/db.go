@@ -53,6 +53,7 @@ type DB struct {
 	notified gate // subscribers have been told up to a revision
 	notices  chan notice
 
+	cutting   sync.RWMutex // held for reading by commits
 	requests  chan *request
 	joint     chan *member                        // for UpdateJointly
 	turns     chan struct{}                       // held by the one update whose turn it is after conflicts

@@ -247,9 +247,7 @@ func (db *DB) commitGroup(ctx context.Context, group []*request) {
 	for i, r := range group {
 		txns[i] = r.txn
 	}
-	commitCtx, cancel := context.WithTimeout(ctx, db.opts.CommitTimeout)
-	results, err := db.kv.Commit(commitCtx, txns)
-	cancel()
+	results, err := db.commitNow(ctx, txns)
 	if errors.Is(err, ErrTooLarge) && len(group) > 1 {
 		// One of them is; the others must not suffer for it.
 		for _, r := range group {
@@ -264,6 +262,31 @@ func (db *DB) commitGroup(ctx context.Context, group []*request) {
 			r.finish(results[i], nil)
 		}
 	}
+}
+
+// commitNow commits, unless a cut is being made: then it waits for that.
+func (db *DB) commitNow(ctx context.Context, txns []Txn) ([]TxnResult, error) {
+	db.cutting.RLock()
+	defer db.cutting.RUnlock()
+	ctx, cancel := context.WithTimeout(ctx, db.opts.CommitTimeout)
+	defer cancel()
+	return db.kv.Commit(ctx, txns)
+}
+
+// Cut returns everything in the store at one revision, and calls beside meanwhile:
+// from before the entries are read until after beside has returned, nothing is written
+// by this DB. What beside copies and the entries belong together.
+func (db *DB) Cut(ctx context.Context, beside func() error) ([]Entry, int64, error) {
+	db.cutting.Lock()
+	defer db.cutting.Unlock()
+	if err := db.Err(); err != nil {
+		return nil, 0, err
+	}
+	entries, revision, err := db.kv.Range(ctx, "")
+	if err != nil {
+		return nil, 0, err
+	}
+	return entries, revision, beside()
 }
 
 func (r *request) finish(result TxnResult, err error) {

@@ -157,6 +157,20 @@ func (d *DB) use() (func(), error) {
 	return d.mu.RUnlock, nil
 }
 
+// Checkpoint makes dir a copy of the database as it is now, of hard links where that
+// is possible. It must not exist, and be on the same file system.
+func (d *DB) Checkpoint(dir string) error {
+	end, err := d.use()
+	if err != nil {
+		return err
+	}
+	defer end()
+	if err := d.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
+		return fmt.Errorf("copy bulk data to %s: %w", dir, err)
+	}
+	return nil
+}
+
 // Logs returns the log events.
 func (d *DB) Logs() *Logs { return &Logs{d} }
 
