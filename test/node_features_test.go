@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -116,96 +114,6 @@ func (l *longshore) one(family string, change func(*ecs.RegisterTaskDefinitionIn
 		return task, ""
 	}
 	return task, l.written(family, "app", arn)
-}
-
-// TestNodeContainerSettings runs one container for each setting of a container
-// definition, and looks from the inside whether it holds.
-func TestNodeContainerSettings(t *testing.T) {
-	l := up(t, "--no-sample")
-	host := t.TempDir()
-	if err := os.WriteFile(filepath.Join(host, "file"), []byte("from the host\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	type definition = *types.ContainerDefinition
-	for _, test := range []struct {
-		name    string
-		change  func(*ecs.RegisterTaskDefinitionInput, definition)
-		command []string
-		code    int32
-		want    []string // regular expressions, of the output
-	}{
-		{"user", func(_ *ecs.RegisterTaskDefinitionInput, c definition) { c.User = aws.String("1000:1001") }, []string{"id"}, 0, []string{`uid=1000 gid=1001`}},
-		{"working directory", func(_ *ecs.RegisterTaskDefinitionInput, c definition) { c.WorkingDirectory = aws.String("/a/b") }, []string{"cat", "../../proc/self/stat"}, 0, []string{`sample`}},
-		{"read-only root", func(_ *ecs.RegisterTaskDefinitionInput, c definition) { c.ReadonlyRootFilesystem = aws.Bool(true) }, []string{"write", "/file", "1"}, 1, []string{`read-only file system`}},
-		{"ulimit", func(_ *ecs.RegisterTaskDefinitionInput, c definition) {
-			c.Ulimits = []types.Ulimit{{Name: types.UlimitNameNofile, SoftLimit: 123, HardLimit: 456}}
-		}, []string{"cat", "/proc/self/limits"}, 0, []string{`Max open files +\d+ +456`}},
-		{"tmpfs and shm", func(_ *ecs.RegisterTaskDefinitionInput, c definition) {
-			c.LinuxParameters = &types.LinuxParameters{
-				Tmpfs:            []types.Tmpfs{{ContainerPath: aws.String("/scratch"), Size: 3, MountOptions: []string{"noexec"}}},
-				SharedMemorySize: aws.Int32(5),
-			}
-		}, []string{"cat", "/proc/mounts"}, 0, []string{`/scratch tmpfs .*size=3072k`, `/dev/shm tmpfs .*size=5120k`}},
-		{"capabilities", func(_ *ecs.RegisterTaskDefinitionInput, c definition) {
-			c.LinuxParameters = &types.LinuxParameters{Capabilities: &types.KernelCapabilities{Add: []string{"NET_ADMIN"}, Drop: []string{"CHOWN"}}}
-		}, []string{"id"}, 0, []string{`CapEff=00000000a80435fa`}},
-		{"init", func(_ *ecs.RegisterTaskDefinitionInput, c definition) {
-			c.LinuxParameters = &types.LinuxParameters{InitProcessEnabled: aws.Bool(true)}
-		}, []string{"cat", "/proc/1/cmdline"}, 0, []string{`init`}},
-		{"environment", func(_ *ecs.RegisterTaskDefinitionInput, c definition) {
-			c.Environment = []types.KeyValuePair{{Name: aws.String("A"), Value: aws.String("b=c")}}
-		}, []string{"env"}, 0, []string{`(?m)^A=b=c$`, `AWS_REGION=us-east-1`, `ECS_CONTAINER_METADATA_URI_V4=http://169.254.170.2/v4/`, `AWS_EXECUTION_ENV=AWS_ECS_EC2`}},
-		{"extra hosts", func(_ *ecs.RegisterTaskDefinitionInput, c definition) {
-			c.ExtraHosts = []types.HostEntry{{Hostname: aws.String("db.example"), IpAddress: aws.String("10.1.2.3")}}
-		}, []string{"cat", "/etc/hosts"}, 0, []string{`10\.1\.2\.3\s+db\.example`}},
-		{"DNS", func(_ *ecs.RegisterTaskDefinitionInput, c definition) {
-			c.DnsServers, c.DnsSearchDomains = []string{"10.9.8.7"}, []string{"corp.example"}
-		}, []string{"cat", "/etc/resolv.conf"}, 0, []string{`nameserver 10\.9\.8\.7`, `search corp\.example`}},
-		{"networking disabled", func(_ *ecs.RegisterTaskDefinitionInput, c definition) { c.DisableNetworking = aws.Bool(true) }, []string{"cat", "/proc/net/dev"}, 0, []string{`lo:`}},
-		{"hostname", func(_ *ecs.RegisterTaskDefinitionInput, c definition) { c.Hostname = aws.String("harbour") }, []string{"cat", "/proc/sys/kernel/hostname"}, 0, []string{`^harbour`}},
-		{"host path", func(in *ecs.RegisterTaskDefinitionInput, c definition) {
-			in.Volumes = []types.Volume{{Name: aws.String("v"), Host: &types.HostVolumeProperties{SourcePath: &host}}}
-			c.MountPoints = []types.MountPoint{{SourceVolume: aws.String("v"), ContainerPath: aws.String("/v")}}
-		}, []string{"cat", "/v/file"}, 0, []string{`from the host`}},
-		{"host path of a file", func(in *ecs.RegisterTaskDefinitionInput, c definition) {
-			in.Volumes = []types.Volume{{Name: aws.String("v"), Host: &types.HostVolumeProperties{SourcePath: aws.String(filepath.Join(host, "file"))}}}
-			c.MountPoints = []types.MountPoint{{SourceVolume: aws.String("v"), ContainerPath: aws.String("/v")}}
-		}, []string{"cat", "/v"}, 0, []string{`from the host`}},
-		{"read-only mount", func(in *ecs.RegisterTaskDefinitionInput, c definition) {
-			in.Volumes = []types.Volume{{Name: aws.String("v"), Host: &types.HostVolumeProperties{SourcePath: &host}}}
-			c.MountPoints = []types.MountPoint{{SourceVolume: aws.String("v"), ContainerPath: aws.String("/v"), ReadOnly: aws.Bool(true)}}
-		}, []string{"write", "/v/new", "1"}, 1, []string{`read-only file system`}},
-		{"privileges", func(_ *ecs.RegisterTaskDefinitionInput, c definition) {
-			c.DockerSecurityOptions = []string{"no-new-privileges"}
-		}, []string{"id"}, 0, []string{`NoNewPrivs=1`, `Seccomp=2`}},
-		{"task process namespace", func(in *ecs.RegisterTaskDefinitionInput, c definition) {
-			in.PidMode = types.PidModeTask
-			in.ContainerDefinitions = append(in.ContainerDefinitions, container("s", "other", "exit", "0"))
-			in.ContainerDefinitions[1].Essential = aws.Bool(false)
-			in.ContainerDefinitions[0].DependsOn = []types.ContainerDependency{{ContainerName: aws.String("other"), Condition: types.ContainerConditionSuccess}}
-		}, []string{"cat", "/proc/1/cmdline"}, 0, []string{`sample.sleep.1000000000`}},
-		{"host process namespace", func(in *ecs.RegisterTaskDefinitionInput, _ definition) { in.PidMode = types.PidModeHost }, []string{"cat", "/proc/self/status"}, 0, []string{`Pid:\s+\d{2,}`}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			l := l.within(t)
-			family := strings.ReplaceAll(test.name, " ", "-")
-			task, out := l.one(family, test.change, test.command...)
-			code := task.Containers[0].ExitCode
-			for _, c := range task.Containers {
-				if aws.ToString(c.Name) == "app" {
-					code = c.ExitCode
-				}
-			}
-			if code == nil || *code != test.code {
-				t.Fatalf("exit code %v, want %d: %s %s, it wrote\n%s", code, test.code, aws.ToString(task.StoppedReason), aws.ToString(task.Containers[0].Reason), out)
-			}
-			for _, want := range test.want {
-				if !regexp.MustCompile(want).MatchString(out) {
-					t.Errorf("it wrote\n%s\nwant %s", out, want)
-				}
-			}
-		})
-	}
 }
 
 // TestNodeReasons lets tasks fail in the ways that tasks fail, and reads what

@@ -32,6 +32,7 @@ func expandPorts(p acs.PortMapping) ([]network.PortMapping, error) {
 	for n := int(first); n <= int(last); n++ {
 		mapped = append(mapped, network.PortMapping{Protocol: protocol, ContainerPort: uint16(n)})
 	}
+	mapped[0].Run = uint16(len(mapped))
 	return mapped, nil
 }
 

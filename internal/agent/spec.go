@@ -118,12 +118,17 @@ func environment(img []string, layers ...map[string]string) []string {
 }
 
 func containerResources(c *acs.Container, host *acs.HostConfig) runtime.Resources {
-	return runtime.Resources{
+	r := runtime.Resources{
 		CPUShares:        uint64(max(c.CPU, minShares)),
 		MemoryBytes:      c.Memory * mib,
 		ReservationBytes: host.MemoryReservation,
 		SwapBytes:        host.MemorySwap,
 	}
+	if n := host.MemorySwappiness; n != nil && *n >= 0 {
+		swappiness := uint64(*n)
+		r.Swappiness = &swappiness
+	}
+	return r
 }
 
 // groupResources are the task's own limits.

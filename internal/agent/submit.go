@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -122,7 +123,18 @@ func exitCode(c *container) *int32 {
 
 func bindings(ports []network.PortMapping) []ecstypes.NetworkBinding {
 	var out []ecstypes.NetworkBinding
-	for _, p := range ports {
+	for i := 0; i < len(ports); i++ {
+		p := ports[i]
+		if n := int(p.Run); n > 0 && i+n <= len(ports) {
+			last := ports[i+n-1]
+			out = append(out, ecstypes.NetworkBinding{
+				BindIP: aws.String("0.0.0.0"), Protocol: ecstypes.TransportProtocol(p.Protocol),
+				ContainerPortRange: aws.String(fmt.Sprintf("%d-%d", p.ContainerPort, last.ContainerPort)),
+				HostPortRange:      aws.String(fmt.Sprintf("%d-%d", p.HostPort, last.HostPort)),
+			})
+			i += n - 1
+			continue
+		}
 		out = append(out, ecstypes.NetworkBinding{
 			BindIP: aws.String("0.0.0.0"), ContainerPort: aws.Int32(int32(p.ContainerPort)),
 			HostPort: aws.Int32(int32(p.HostPort)), Protocol: ecstypes.TransportProtocol(p.Protocol),

@@ -109,6 +109,46 @@ func TestDynamicPortsRunOut(t *testing.T) {
 	}
 }
 
+// A run gets consecutive host ports, beyond what is in use; when none are left, nothing
+// of it is held.
+func TestRunsOfPortsAreConsecutive(t *testing.T) {
+	newHost(t)
+	opts := testOptions(t, "n1")
+	opts.FirstDynamicPort, opts.LastDynamicPort = 60000, 60008
+	l := startNode(t, opts)
+	listen(t, "host", "tcp", ":60002", "unrelated")
+	run := func(n uint16) (ports []PortMapping) {
+		for i := range n {
+			ports = append(ports, PortMapping{Protocol: "tcp", ContainerPort: 7000 + i})
+		}
+		ports[0].Run = n
+		return ports
+	}
+	s := setup(t, l, Request{ID: "a", Mode: ModeBridge, Ports: append(run(3), PortMapping{Protocol: "tcp", ContainerPort: 1})})
+	for i, want := range []uint16{60003, 60004, 60005, 60000} {
+		if s.Ports[i].HostPort != want {
+			t.Errorf("port %d is %d, want %d", i, s.Ports[i].HostPort, want)
+		}
+	}
+	listen(t, s.NetNS, "tcp", ":7002", "third")
+	wantAnswer(t, "host", "tcp", "127.0.0.1:60005", "third "+l.pool.gateway().String())
+	if _, err := l.Setup(context.Background(), Request{ID: "b", Mode: ModeBridge, Ports: run(4)}); !errors.Is(err, ErrNoPort) {
+		t.Errorf("error %v, want ErrNoPort", err)
+	}
+	setup(t, l, Request{ID: "c", Mode: ModeBridge, Ports: run(3)})
+	for name, ports := range map[string][]PortMapping{
+		"too long":        {{Protocol: "tcp", ContainerPort: 1, Run: 2}},
+		"a gap":           {{Protocol: "tcp", ContainerPort: 1, Run: 2}, {Protocol: "tcp", ContainerPort: 3}},
+		"a fixed port":    {{Protocol: "tcp", ContainerPort: 1, Run: 2}, {Protocol: "tcp", ContainerPort: 2, HostPort: 80}},
+		"runs in a run":   {{Protocol: "tcp", ContainerPort: 1, Run: 2}, {Protocol: "tcp", ContainerPort: 2, Run: 1}},
+		"other protocols": {{Protocol: "tcp", ContainerPort: 1, Run: 2}, {Protocol: "udp", ContainerPort: 2}},
+	} {
+		if _, err := l.Setup(context.Background(), Request{ID: "d", Mode: ModeBridge, Ports: ports}); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+}
+
 func TestAWSVPCAddressIsTheContainers(t *testing.T) {
 	l := newNode(t, "n1")
 	lan := newOtherHost(t, "lan", "198.51.100.0/24")

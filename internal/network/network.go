@@ -35,6 +35,9 @@ type PortMapping struct {
 	ContainerPort uint16 `json:"containerPort"`
 	// HostPort 0 asks for a dynamic port (49153–65535 by default, ECS's range).
 	HostPort uint16 `json:"hostPort"`
+	// Run, in the first of mappings of consecutive container ports with dynamic host
+	// ports, says how many there are: their host ports are consecutive too.
+	Run uint16 `json:"run,omitempty"`
 }
 
 // ENI is the elastic network interface of an awsvpc sandbox.

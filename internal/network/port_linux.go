@@ -47,9 +47,15 @@ func (h *portHolds) reserve(ports []PortMapping, foreign map[portKey]bool) ([]Po
 				continue
 			}
 			var err error
-			if static {
+			switch {
+			case static:
 				err = h.holdStatic(portKey{out[i].Protocol, out[i].HostPort}, foreign)
-			} else {
+			case out[i].HostPort != 0: // of a run
+				continue
+			case out[i].Run > 1:
+				err = h.holdRun(out[i:i+int(out[i].Run)], foreign)
+				done = append(done, out[i+1:i+int(out[i].Run)]...)
+			default:
 				out[i].HostPort, err = h.holdDynamic(out[i].Protocol, foreign)
 			}
 			if err != nil {
@@ -108,6 +114,51 @@ func (h *portHolds) holdDynamic(protocol string, foreign map[portKey]bool) (uint
 		return k.port, nil
 	}
 	return 0, fmt.Errorf("network: every %s port of %d–%d is taken: %w", protocol, h.first, h.last, ErrNoPort)
+}
+
+// holdRun gives consecutive host ports to mappings of one protocol.
+func (h *portHolds) holdRun(run []PortMapping, foreign map[portKey]bool) error {
+	protocol := run[0].Protocol
+	for start := int(h.first); start+len(run)-1 <= int(h.last); {
+		taken, err := h.holdFrom(start, len(run), protocol, foreign)
+		if err != nil {
+			return err
+		}
+		if taken == 0 {
+			for i := range run {
+				run[i].HostPort = uint16(start + i)
+			}
+			return nil
+		}
+		start = taken + 1
+	}
+	for i := range run {
+		run[i].HostPort = 0
+	}
+	return fmt.Errorf("network: no %d consecutive %s ports of %d–%d are free: %w", len(run), protocol, h.first, h.last, ErrNoPort)
+}
+
+// holdFrom holds n ports from start on, or none: then it returns the first that is taken.
+func (h *portHolds) holdFrom(start, n int, protocol string, foreign map[portKey]bool) (taken int, err error) {
+	var held []PortMapping
+	for port := start; port < start+n; port++ {
+		k := portKey{protocol, uint16(port)}
+		_, ours := h.held[k]
+		fd := unheld
+		if !ours && !foreign[k] {
+			if fd, err = bindPort(k, false); err == nil {
+				h.held[k] = fd
+				held = append(held, PortMapping{Protocol: protocol, HostPort: k.port})
+				continue
+			}
+		}
+		h.drop(held)
+		if err != nil && !errors.Is(err, unix.EADDRINUSE) {
+			return 0, fmt.Errorf("network: reserve host port %s: %w", k, err)
+		}
+		return port, nil
+	}
+	return 0, nil
 }
 
 // adopt holds the ports of a sandbox that survived its agent. Another process may

@@ -130,7 +130,7 @@ func TestRequestsAreChecked(t *testing.T) {
 		"awsvpc mode, and no other":    {ID: "a", Mode: ModeBridge, ENI: eni("10.77.0.2/24")},
 		"neither tcp nor udp":          port(PortMapping{Protocol: "sctp", ContainerPort: 1}),
 		"no container port":            port(PortMapping{Protocol: "tcp"}),
-		"mapped twice":                 {ID: "a", Mode: ModeBridge, Ports: []PortMapping{{"tcp", 1, 80}, {"tcp", 2, 80}}},
+		"mapped twice":                 {ID: "a", Mode: ModeBridge, Ports: []PortMapping{{Protocol: "tcp", ContainerPort: 1, HostPort: 80}, {Protocol: "tcp", ContainerPort: 2, HostPort: 80}}},
 		"port mappings, at most":       {ID: "a", Mode: ModeBridge, Ports: make([]PortMapping, 1001)},
 		"address 127.0.0.1/8":          vpc("127.0.0.1/8", "10.0.0.1", ""),
 		"address fd00::1/64":           vpc("fd00::1/64", "10.0.0.1", ""),

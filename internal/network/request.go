@@ -73,6 +73,28 @@ func validatePorts(ports []PortMapping) error {
 		}
 		seen[k] = true
 	}
+	return validateRuns(ports)
+}
+
+// validateRuns checks that a run's mappings follow each other and leave their host
+// ports open.
+func validateRuns(ports []PortMapping) error {
+	for i := 0; i < len(ports); i++ {
+		n := int(ports[i].Run)
+		if n == 0 {
+			continue
+		}
+		if i+n > len(ports) {
+			return fmt.Errorf("a run of %d port mappings begins where %d are left", n, len(ports)-i)
+		}
+		for j := range n {
+			p := ports[i+j]
+			if p.HostPort != 0 || p.Protocol != ports[i].Protocol || int(p.ContainerPort) != int(ports[i].ContainerPort)+j || j > 0 && p.Run != 0 {
+				return fmt.Errorf("port mapping %d does not belong to the run of %d that begins with container port %d", i+j, n, ports[i].ContainerPort)
+			}
+		}
+		i += n - 1
+	}
 	return nil
 }
 

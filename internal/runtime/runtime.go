@@ -71,6 +71,9 @@ type Resources struct {
 	MemoryBytes      int64 `json:"memoryBytes,omitempty"`
 	ReservationBytes int64 `json:"reservationBytes,omitempty"`
 	SwapBytes        int64 `json:"swapBytes,omitempty"`
+	// Swappiness, 0 to 100, is how readily the kernel swaps the container's memory; nil
+	// is the machine's own. Machines with cgroup v2 refuse it.
+	Swappiness *uint64 `json:"swappiness,omitempty"`
 	// PIDs limits processes and threads together. A container's 0 is the runtime's
 	// default; -1 is unlimited.
 	PIDs int64 `json:"pids,omitempty"`

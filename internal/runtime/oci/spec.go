@@ -218,6 +218,7 @@ func resources(s runtime.Spec, h Host) *specs.LinuxResources {
 			if swap := SwapLimit(want, h.SwapAccounting); swap != 0 {
 				r.Memory.Swap = &swap
 			}
+			r.Memory.Swappiness = want.Swappiness
 		}
 		if want.ReservationBytes > 0 {
 			r.Memory.Reservation = &want.ReservationBytes

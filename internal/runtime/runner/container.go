@@ -221,6 +221,9 @@ func (c *container) hostFor(root prepared) (oci.Host, error) {
 	if err != nil {
 		return oci.Host{}, err
 	}
+	if s.layout.V2 && c.spec.Resources.Swappiness != nil {
+		return oci.Host{}, errors.New("swappiness can't be set on this machine: its kernel uses cgroup v2, which has none; leave swappiness out of the task definition")
+	}
 	devices, rules, err := findDevices(c.spec)
 	if err != nil {
 		return oci.Host{}, err

@@ -76,14 +76,18 @@ func roleTypes(roles []taskRole) []string {
 }
 
 // requiredWith is what a definition requires of a node when it is run with
-// overrides: those that give it a role require what the definition's own would.
+// overrides: a role or storage that they give requires what the definition's own would.
 func requiredWith(sc store.Scope, d *types.TaskDefinition, o *types.TaskOverride) []types.Attribute {
 	task, execution := taskRoles(sc, d, o)
-	if task == deref(d.TaskRoleArn) && execution == deref(d.ExecutionRoleArn) {
+	storage := o != nil && o.EphemeralStorage != nil
+	if task == deref(d.TaskRoleArn) && execution == deref(d.ExecutionRoleArn) && !storage {
 		return d.RequiresAttributes
 	}
 	with := *d
 	with.TaskRoleArn, with.ExecutionRoleArn = optional(task), optional(execution)
+	if storage {
+		with.EphemeralStorage = o.EphemeralStorage
+	}
 	return requiredAttributes(&with)
 }
 

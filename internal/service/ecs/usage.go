@@ -1,7 +1,9 @@
 package ecs
 
 import (
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -71,18 +73,32 @@ func (t *Task) hostPorts() (tcp, udp []uint16) {
 	tcp, udp = t.Allocation.TCP, t.Allocation.UDP
 	for i := range t.Containers {
 		for _, b := range t.Containers[i].NetworkBindings {
-			p := deref(b.HostPort)
-			if p <= 0 || p > 65535 {
-				continue
-			}
+			ports := boundPorts(b)
 			if b.Protocol == types.TransportProtocolUdp {
-				udp = append(slices.Clip(udp), uint16(p))
+				udp = append(slices.Clip(udp), ports...)
 			} else {
-				tcp = append(slices.Clip(tcp), uint16(p))
+				tcp = append(slices.Clip(tcp), ports...)
 			}
 		}
 	}
 	return tcp, udp
+}
+
+// boundPorts are the host ports of a binding: one, or a range.
+func boundPorts(b types.NetworkBinding) (ports []uint16) {
+	if p := deref(b.HostPort); p > 0 && p <= math.MaxUint16 {
+		return []uint16{uint16(p)}
+	}
+	first, last, _ := strings.Cut(deref(b.HostPortRange), "-")
+	from, err := strconv.ParseUint(first, 10, 16)
+	to, err2 := strconv.ParseUint(last, 10, 16)
+	if err != nil || err2 != nil {
+		return nil
+	}
+	for p := from; p <= to && p > 0; p++ {
+		ports = append(ports, uint16(p))
+	}
+	return ports
 }
 
 // changed returns a sorted list with items put in or taken out, each once.
