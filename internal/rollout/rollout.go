@@ -1,0 +1,276 @@
+package rollout
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Service is what a service asks for.
+type Service struct {
+	// Desired is how many tasks there should be.
+	Desired int
+	// MinimumPercent of Desired, rounded up, stay healthy while tasks are replaced.
+	// MaximumPercent of Desired, rounded down, is how many there are at most, those that
+	// are being stopped included.
+	MinimumPercent, MaximumPercent int
+	// Breaker ends a deployment whose tasks fail again and again.
+	Breaker bool
+}
+
+func (s Service) least() int { return (s.Desired*s.MinimumPercent + 99) / 100 }
+func (s Service) most() int  { return s.Desired * s.MaximumPercent / 100 }
+
+// Phase is where a task stands that is not STOPPED.
+type Phase int
+
+// The phases, in order.
+const (
+	Pending Phase = iota
+	Running
+	Stopping
+)
+
+// Task is one task of the service.
+type Task struct {
+	ID         string
+	Deployment string
+	CreatedAt  time.Time
+	Phase      Phase
+	// Waiting: it runs, and its health check has not passed yet. Unhealthy: it fails.
+	Waiting, Unhealthy bool
+}
+
+func (t *Task) healthy() bool { return t.Phase == Running && !t.Waiting && !t.Unhealthy }
+
+// Deployment is one version of the service.
+type Deployment struct {
+	ID string
+	// Failed counts its tasks that ended by themselves, until one is healthy.
+	Failed int
+	// Done: it had all tasks healthy once, or was given up.
+	Done bool
+	// NotBefore is when its next task may be started, after failures.
+	NotBefore time.Time
+}
+
+// State is all that Next looks at. The first deployment is the one that is wanted.
+type State struct {
+	Service     Service
+	Deployments []Deployment
+	Tasks       []Task
+	Now         time.Time
+}
+
+// Why a task is stopped.
+type Why int
+
+// The reasons, from the one that ends first.
+const (
+	Superseded Why = iota // it is of another deployment
+	Surplus               // there are more than desired
+	Unhealthy             // its health check fails
+)
+
+// Stop is a task to stop.
+type Stop struct {
+	ID  string
+	Why Why
+}
+
+// Hold is what a service waits for.
+type Hold int
+
+// What can hold a service back.
+const (
+	Nothing       Hold = iota
+	Health             // tasks that were started to be healthy
+	Ends               // tasks that are being stopped to be gone
+	Backoff            // the time after failures
+	MaximumNoRoom      // nothing: the maximum leaves no room, and the minimum lets none be stopped
+)
+
+// Plan is what to do now.
+type Plan struct {
+	// Start is how many tasks of the first deployment to start.
+	Start int
+	Stop  []Stop
+	// Complete: the first deployment has all its tasks, and no other has any.
+	Complete bool
+	// Failed: the first deployment is to be given up.
+	Failed bool
+	// Drop are deployments that have no task left, and never will.
+	Drop []string
+	Hold Hold
+	// Until is when to look again, for Backoff.
+	Until time.Time
+}
+
+// Bounds of the breaker's threshold, as AWS has them: half of the desired count.
+const leastThreshold, mostThreshold = 3, 200
+
+// Threshold is how many failed tasks end a deployment.
+func Threshold(desired int) int { return min(max((desired+1)/2, leastThreshold), mostThreshold) }
+
+// Bounds of the time between starts after failures.
+const firstBackoff, mostBackoff = 10 * time.Second, 15 * time.Minute
+
+// BackoffAfter is how long to wait after so many failures in a row.
+func BackoffAfter(failed int) time.Duration {
+	wait := time.Duration(0)
+	for n := leastThreshold; n <= failed && wait < mostBackoff; n++ {
+		wait = max(2*wait, firstBackoff)
+	}
+	return min(wait, mostBackoff)
+}
+
+// tally is what a state's tasks come to.
+type tally struct {
+	fresh, old         []*Task // not being stopped
+	stopping           int
+	healthy            int // of fresh and old
+	freshHealthy, sick int // of fresh
+}
+
+func count(s *State) tally {
+	var t tally
+	for i := range s.Tasks {
+		k := &s.Tasks[i]
+		switch {
+		case k.Phase == Stopping:
+			t.stopping++
+			continue
+		case k.Deployment == s.Deployments[0].ID:
+			t.fresh = append(t.fresh, k)
+			if k.healthy() {
+				t.freshHealthy++
+			}
+			if k.Unhealthy {
+				t.sick++
+			}
+		default:
+			t.old = append(t.old, k)
+		}
+		if k.healthy() {
+			t.healthy++
+		}
+	}
+	return t
+}
+
+// Next returns what a service does now. It has at least one deployment.
+func Next(s State) Plan {
+	var p Plan
+	first, t := s.Deployments[0], count(&s)
+	if s.Service.Breaker && !first.Done && first.Failed >= Threshold(s.Service.Desired) {
+		return Plan{Failed: true}
+	}
+	missing := max(s.Service.Desired-(len(t.fresh)-t.sick), 0)
+	room := max(s.Service.most()-len(s.Tasks), 0)
+	if s.Now.Before(first.NotBefore) && missing > 0 {
+		p.Hold, p.Until = Backoff, first.NotBefore
+	} else {
+		p.Start = min(missing, room)
+	}
+	p.Stop = stops(&s, t, missing-room)
+	p.Drop = empty(&s)
+	settled := t.freshHealthy >= s.Service.Desired && len(s.Tasks) == len(t.fresh) && len(p.Stop) == 0
+	p.Complete = settled && !first.Done
+	if p.Hold == Nothing && p.Start == 0 && len(p.Stop) == 0 && !settled {
+		p.Hold = held(t, missing)
+	}
+	return p
+}
+
+// held says what a service waits for that can do nothing now.
+func held(t tally, missing int) Hold {
+	switch {
+	case t.stopping > 0:
+		return Ends
+	case missing == 0 || len(t.fresh) > t.freshHealthy:
+		return Health
+	default:
+		return MaximumNoRoom
+	}
+}
+
+// stops chooses the tasks to stop. short is how many that are missing have no room.
+func stops(s *State, t tally, short int) []Stop {
+	var out []Stop
+	spare := t.healthy - s.Service.least() // how many healthy ones may go
+	take := func(tasks []*Task, n int, why Why) {
+		for _, k := range tasks {
+			if n == 0 {
+				return
+			}
+			if k.healthy() {
+				if spare <= 0 {
+					continue
+				}
+				spare--
+			}
+			out = append(out, Stop{k.ID, why})
+			n--
+		}
+	}
+	// Of former deployments: what is not healthy serves nobody. What is goes as far as
+	// there are others, or as far as it has to make room.
+	var useless, serving []*Task
+	for _, k := range t.old {
+		if k.healthy() {
+			serving = append(serving, k)
+		} else {
+			useless = append(useless, k)
+		}
+	}
+	byAge(serving)
+	take(useless, len(useless), Superseded)
+	replaced := max(t.healthy-s.Service.Desired, 0)
+	take(serving, min(len(serving), max(replaced, short-t.stopping-len(out))), Superseded)
+
+	well := slices.DeleteFunc(slices.Clone(t.fresh), func(k *Task) bool { return k.Unhealthy })
+	if surplus := len(well) - s.Service.Desired; surplus > 0 {
+		// The latest first, and those first that do not serve yet.
+		slices.SortFunc(well, func(a, b *Task) int {
+			return cmp.Or(compareBools(a.healthy(), b.healthy()), b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
+		})
+		take(well, surplus, Surplus)
+	}
+	// A sick one goes when others are there in its place, or to make room for one.
+	sick := slices.DeleteFunc(slices.Clone(t.fresh), func(k *Task) bool { return !k.Unhealthy })
+	byAge(sick)
+	if t.freshHealthy >= s.Service.Desired {
+		take(sick, len(sick), Unhealthy)
+	} else {
+		take(sick, min(len(sick), max(short-t.stopping-len(out), 0)), Unhealthy)
+	}
+	return out
+}
+
+func byAge(tasks []*Task) {
+	slices.SortFunc(tasks, func(a, b *Task) int { return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID)) })
+}
+
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// empty are the former deployments without tasks.
+func empty(s *State) (ids []string) {
+	has := map[string]bool{}
+	for _, k := range s.Tasks {
+		has[k.Deployment] = true
+	}
+	for _, d := range s.Deployments[1:] {
+		if !has[d.ID] {
+			ids = append(ids, d.ID)
+		}
+	}
+	return ids
+}
