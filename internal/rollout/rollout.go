@@ -14,8 +14,8 @@ type Service struct {
 	// MaximumPercent of Desired, rounded down, is how many there are at most, those that
 	// are being stopped included.
 	MinimumPercent, MaximumPercent int
-	// Breaker ends a deployment whose tasks fail again and again.
-	Breaker bool
+	// Threshold of failed tasks ends a deployment; 0: none does.
+	Threshold int
 }
 
 func (s Service) least() int { return (s.Desired*s.MinimumPercent + 99) / 100 }
@@ -48,8 +48,8 @@ type Deployment struct {
 	ID string
 	// Failed counts its tasks that ended by themselves, until one is healthy.
 	Failed int
-	// Done: it had all tasks healthy once, or was given up.
-	Done bool
+	// Done: it had all tasks healthy once. GivenUp: it failed, and gets no more tasks.
+	Done, GivenUp bool
 	// NotBefore is when its next task may be started, after failures.
 	NotBefore time.Time
 }
@@ -88,6 +88,7 @@ const (
 	Ends               // tasks that are being stopped to be gone
 	Backoff            // the time after failures
 	MaximumNoRoom      // nothing: the maximum leaves no room, and the minimum lets none be stopped
+	GivenUp            // another deployment: this one has failed
 )
 
 // Plan is what to do now.
@@ -106,11 +107,8 @@ type Plan struct {
 	Until time.Time
 }
 
-// Bounds of the breaker's threshold, as AWS has them: half of the desired count.
-const leastThreshold, mostThreshold = 3, 200
-
-// Threshold is how many failed tasks end a deployment.
-func Threshold(desired int) int { return min(max((desired+1)/2, leastThreshold), mostThreshold) }
+// patience is how many tasks may fail in a row before starts wait.
+const patience = 3
 
 // Bounds of the time between starts after failures.
 const firstBackoff, mostBackoff = 10 * time.Second, 15 * time.Minute
@@ -118,7 +116,7 @@ const firstBackoff, mostBackoff = 10 * time.Second, 15 * time.Minute
 // BackoffAfter is how long to wait after so many failures in a row.
 func BackoffAfter(failed int) time.Duration {
 	wait := time.Duration(0)
-	for n := leastThreshold; n <= failed && wait < mostBackoff; n++ {
+	for n := patience; n <= failed && wait < mostBackoff; n++ {
 		wait = max(2*wait, firstBackoff)
 	}
 	return min(wait, mostBackoff)
@@ -162,20 +160,23 @@ func count(s *State) tally {
 func Next(s State) Plan {
 	var p Plan
 	first, t := s.Deployments[0], count(&s)
-	if s.Service.Breaker && !first.Done && first.Failed >= Threshold(s.Service.Desired) {
+	if n := s.Service.Threshold; n > 0 && first.Failed >= n && !first.Done && !first.GivenUp {
 		return Plan{Failed: true}
 	}
 	missing := max(s.Service.Desired-(len(t.fresh)-t.sick), 0)
 	room := max(s.Service.most()-len(s.Tasks), 0)
-	if s.Now.Before(first.NotBefore) && missing > 0 {
+	switch {
+	case first.GivenUp:
+		missing, p.Hold = 0, GivenUp
+	case s.Now.Before(first.NotBefore) && missing > 0:
 		p.Hold, p.Until = Backoff, first.NotBefore
-	} else {
+	default:
 		p.Start = min(missing, room)
 	}
 	p.Stop = stops(&s, t, missing-room)
 	p.Drop = empty(&s)
 	settled := t.freshHealthy >= s.Service.Desired && len(s.Tasks) == len(t.fresh) && len(p.Stop) == 0
-	p.Complete = settled && !first.Done
+	p.Complete = settled && !first.Done && !first.GivenUp
 	if p.Hold == Nothing && p.Start == 0 && len(p.Stop) == 0 && !settled {
 		p.Hold = held(t, missing)
 	}

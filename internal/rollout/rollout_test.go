@@ -59,6 +59,7 @@ func TestNext(t *testing.T) {
 		"the old is gone":                             {3, 100, 200, "hhh", "ss", nil, want{hold: Ends}},
 		"half at a time":                              {4, 50, 100, "", "hhhh", nil, want{stop: "old0 old1"}},
 		"what is being stopped counts":                {4, 50, 100, "", "sshh", nil, want{hold: Ends}},
+		"no more than make the room that is missing":  {4, 0, 100, "hh", "shh", nil, want{stop: "old1"}},
 		"and makes room when it is gone":              {4, 50, 100, "", "hh", nil, want{start: 2}},
 		"with no minimum the old serves on":           {4, 0, 200, "pppp", "hhhh", nil, want{hold: Health}},
 		"no room, and none may go":                    {1, 100, 100, "", "h", nil, want{hold: MaximumNoRoom}},
@@ -69,9 +70,10 @@ func TestNext(t *testing.T) {
 		"all are sick, and there is no room":          {2, 100, 100, "uu", "", nil, want{stop: "new0 new1"}},
 		"after failures it waits":                     {2, 100, 200, "h", "", func(s *State) { s.Deployments[0].NotBefore = epoch.Add(time.Second) }, want{hold: Backoff}},
 		"and goes on":                                 {2, 100, 200, "h", "", func(s *State) { s.Deployments[0].NotBefore = epoch }, want{start: 1}},
-		"the breaker opens":                           {4, 100, 200, "pp", "hhhh", func(s *State) { s.Service.Breaker, s.Deployments[0].Failed = true, 3 }, want{failed: true}},
-		"not for fewer":                               {4, 100, 200, "pppp", "hhhh", func(s *State) { s.Service.Breaker, s.Deployments[0].Failed = true, 2 }, want{hold: Health}},
-		"nor for a deployment that has been finished": {4, 100, 200, "hhh", "", func(s *State) { s.Service.Breaker, s.Deployments[0].Failed, s.Deployments[0].Done = true, 9, true }, want{start: 1}},
+		"the breaker opens":                           {4, 100, 200, "pp", "hhhh", func(s *State) { s.Service.Threshold, s.Deployments[0].Failed = 3, 3 }, want{failed: true}},
+		"not for fewer":                               {4, 100, 200, "pppp", "hhhh", func(s *State) { s.Service.Threshold, s.Deployments[0].Failed = 3, 2 }, want{hold: Health}},
+		"nor for a deployment that has been finished": {4, 100, 200, "hhh", "", func(s *State) { s.Service.Threshold, s.Deployments[0].Failed, s.Deployments[0].Done = 3, 9, true }, want{start: 1}},
+		"what was given up gets no tasks":             {4, 100, 200, "p", "hhhh", func(s *State) { s.Deployments[0].GivenUp = true }, want{hold: GivenUp}},
 		"nor where there is none":                     {4, 100, 200, "pppp", "", func(s *State) { s.Deployments[0].Failed = 50 }, want{hold: Health}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -98,12 +100,7 @@ func TestNext(t *testing.T) {
 	}
 }
 
-func TestThresholdAndBackoff(t *testing.T) {
-	for desired, want := range map[int]int{0: 3, 1: 3, 6: 3, 7: 4, 25: 13, 400: 200, 800: 200} {
-		if got := Threshold(desired); got != want {
-			t.Errorf("of %d tasks, %d failures are enough, want %d", desired, got, want)
-		}
-	}
+func TestBackoff(t *testing.T) {
 	for failed, want := range map[int]time.Duration{0: 0, 2: 0, 3: 10 * time.Second, 4: 20 * time.Second, 9: 640 * time.Second, 10: 15 * time.Minute, 1000: 15 * time.Minute} {
 		if got := BackoffAfter(failed); got != want {
 			t.Errorf("after %d failures it waits %s, want %s", failed, got, want)

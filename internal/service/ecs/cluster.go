@@ -130,6 +130,11 @@ func (s *Service) deletable(tx *store.Tx, sc store.Scope, c *Cluster) error {
 			}
 		}
 	}
+	for _, r := range s.services.ListPrefix(tx, sc, c.Name+"/") {
+		if r.Status != statusInactive {
+			return &types.ClusterContainsServicesException{Message: optional("The Cluster cannot be deleted while Services are active.")}
+		}
+	}
 	if n := s.countTasks(tx, sc, c.Name); n.running+n.pending > 0 {
 		return &types.ClusterContainsTasksException{
 			Message: optional("The Cluster cannot be deleted while Tasks are active."),

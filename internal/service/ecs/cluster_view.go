@@ -86,6 +86,10 @@ func (s *Service) clusterView(r store.Reader, sc store.Scope, c *Cluster, includ
 	if c.Status == statusActive {
 		v.RegisteredContainerInstancesCount = s.countInstances(r, sc, c.Name)
 	}
+	services := s.countServices(r, sc, c.Name)
+	for _, n := range services {
+		v.ActiveServicesCount += n.active
+	}
 	for _, field := range include {
 		switch field {
 		case types.ClusterFieldSettings:
@@ -97,7 +101,7 @@ func (s *Service) clusterView(r store.Reader, sc store.Scope, c *Cluster, includ
 				v.Tags = c.Tags
 			}
 		case types.ClusterFieldStatistics:
-			v.Statistics = tasks.statistics()
+			v.Statistics = tasks.statistics(services)
 		case types.ClusterFieldAttachments:
 			v.Attachments = []types.Attachment{}
 		}
@@ -161,8 +165,30 @@ func (s *Service) countTasks(r store.Reader, sc store.Scope, cluster string) tas
 	return n
 }
 
-// statistics are the counts by launch type, by AWS's names. There are no services.
-func (n taskCounts) statistics() []types.KeyValuePair {
+// serviceCounts are a cluster's services of one launch type.
+type serviceCounts struct{ active, draining int32 }
+
+func (s *Service) countServices(r store.Reader, sc store.Scope, cluster string) map[types.LaunchType]serviceCounts {
+	counts := map[types.LaunchType]serviceCounts{}
+	for _, x := range s.services.ListPrefix(r, sc, cluster+"/") {
+		launchType := types.LaunchTypeFargate // all capacity providers that there are
+		if len(x.Deployments) > 0 && x.Deployments[0].LaunchType != "" {
+			launchType = x.Deployments[0].LaunchType
+		}
+		n := counts[launchType]
+		switch x.Status {
+		case statusActive:
+			n.active++
+		case statusDraining:
+			n.draining++
+		}
+		counts[launchType] = n
+	}
+	return counts
+}
+
+// statistics are the counts by launch type, by AWS's names.
+func (n taskCounts) statistics(services map[types.LaunchType]serviceCounts) []types.KeyValuePair {
 	var list []types.KeyValuePair
 	add := func(name string, count int32) {
 		list = append(list, types.KeyValuePair{Name: &name, Value: optional(decimal(int64(count)))})
@@ -175,8 +201,8 @@ func (n taskCounts) statistics() []types.KeyValuePair {
 		add("pending"+words[l]+"TasksCount", n.byPhase[string(l)+"/"+phasePending])
 	}
 	for _, l := range countedLaunchTypes {
-		add("active"+words[l]+"ServiceCount", 0)
-		add("draining"+words[l]+"ServiceCount", 0)
+		add("active"+words[l]+"ServiceCount", services[l].active)
+		add("draining"+words[l]+"ServiceCount", services[l].draining)
 	}
 	return list
 }

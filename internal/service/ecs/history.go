@@ -32,6 +32,7 @@ func (s *Service) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	defer loops.Wait()
 	loops.Go(func() { _ = s.nodeLoop.Run(ctx) }) // returns ctx's end, nothing else
+	loops.Go(func() { _ = s.serviceLoop.Run(ctx) })
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -60,6 +61,10 @@ func (s *Service) Sweep(ctx context.Context) error {
 		return err
 	}
 	err = sweepTable(ctx, s.db, s.tokens, func(t *ClientToken) bool { return now.Sub(t.CreatedAt) >= tokenLife })
+	if err != nil {
+		return err
+	}
+	err = sweepTable(ctx, s.db, s.services, func(r *serviceRecord) bool { return r.Status == statusInactive && now.Sub(r.InactiveAt) >= inactiveFor })
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type launch struct {
 
 	// What the call asks for.
 	askedGroup      string
+	ofService       string
 	startedBy       string
 	referenceID     string
 	platformVersion string
@@ -281,7 +282,7 @@ func (l *launch) newTask(seed string, lot lot, n *Node) *Task {
 		ID: derive(seed, "task", 32), Cluster: l.cluster.Name,
 		Family: deref(d.Family), Revision: d.Revision, CreatedAt: l.now, NodeID: n.ID, Zone: n.Zone,
 		LaunchType: lot.launchType, CapacityProvider: lot.provider,
-		NetworkMode: d.NetworkMode, Group: l.group, StartedBy: l.startedBy, ReferenceID: l.referenceID,
+		NetworkMode: d.NetworkMode, Group: l.group, Service: l.ofService, StartedBy: l.startedBy, ReferenceID: l.referenceID,
 		CPU: l.size.taskCPU, Memory: l.size.taskMemory, Overrides: l.overrides,
 		Allocation: Allocation{CPU: l.size.cpu, Memory: l.size.memory, TCP: l.size.tcp, UDP: l.size.udp},
 		Tags:       l.allTags, LastStatus: taskPending, DesiredStatus: taskRunning, Version: 1,

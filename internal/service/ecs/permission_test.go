@@ -22,14 +22,17 @@ import (
 // ecs:ResourceTag, hold for each action with a resource.
 const reference = `
 CreateCluster cluster aws:RequestTag,aws:TagKeys,ecs:capacity-provider,ecs:fargate-ephemeral-storage-kms-key ecs:TagResource
+CreateService service aws:RequestTag,aws:TagKeys,ecs:capacity-provider,ecs:cluster,ecs:enable-ebs-volumes,ecs:enable-execute-command,ecs:enable-service-connect,ecs:enable-vpc-lattice,ecs:namespace,ecs:task-definition iam:PassRole,ecs:TagResource
 DeleteAccountSetting - ecs:account-setting
 DeleteAttributes container-instance ecs:cluster
 DeleteCluster cluster
+DeleteService service ecs:cluster
 DeleteTaskDefinitions task-definition
 DeregisterContainerInstance cluster
 DeregisterTaskDefinition -
 DescribeClusters cluster
 DescribeContainerInstances container-instance ecs:cluster
+DescribeServices service ecs:cluster
 DescribeTaskDefinition -
 DescribeTasks task ecs:cluster
 DiscoverPollEndpoint -
@@ -37,6 +40,7 @@ ListAccountSettings -
 ListAttributes cluster
 ListClusters -
 ListContainerInstances cluster
+ListServices - ecs:cluster
 ListTagsForResource cluster
 ListTaskDefinitionFamilies -
 ListTaskDefinitions -
@@ -58,6 +62,7 @@ UntagResource cluster aws:TagKeys
 UpdateCluster cluster ecs:fargate-ephemeral-storage-kms-key
 UpdateClusterSettings cluster
 UpdateContainerInstancesState container-instance ecs:cluster
+UpdateService service ecs:capacity-provider,ecs:cluster,ecs:enable-ebs-volumes,ecs:enable-execute-command,ecs:enable-service-connect,ecs:enable-vpc-lattice,ecs:namespace,ecs:task-definition iam:PassRole
 `
 
 // asker invokes operations and keeps the questions to the authoriser.
@@ -106,7 +111,14 @@ func newWorld(t *testing.T) world {
 	}
 	w.task, w.definition = out.Tasks[0].TaskArn, out.Tasks[0].TaskDefinitionArn
 	w.cluster = aws.String(clusterARN(testScope, "default"))
-	for _, arn := range []*string{w.cluster, w.definition, w.task, w.instance} {
+	roled := simple("roled", 1, 6)
+	roled.TaskRoleArn = aws.String("arn:aws:iam::123456789012:role/T")
+	r.define(roled)
+	service, err := r.CreateService(asRoot(), &ecs.CreateServiceInput{ServiceName: aws.String("svc"), TaskDefinition: aws.String("roled"), DesiredCount: aws.Int32(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, arn := range []*string{w.cluster, w.definition, w.task, w.instance, service.Service.ServiceArn} {
 		if _, err := r.TagResource(asRoot(), &ecs.TagResourceInput{ResourceArn: arn, Tags: []types.Tag{{Key: aws.String("Owner"), Value: aws.String("x")}}}); err != nil {
 			t.Fatal(err)
 		}
@@ -118,9 +130,9 @@ func newWorld(t *testing.T) world {
 func (w world) calls() map[string]func(*testing.T, *asker) {
 	tags := []types.Tag{{Key: aws.String("Env"), Value: aws.String("test")}}
 	configuration := &types.ClusterConfiguration{ManagedStorageConfiguration: &types.ManagedStorageConfiguration{FargateEphemeralStorageKmsKeyId: aws.String("key")}}
-	attributes := []types.Attribute{{Name: aws.String("a"), TargetId: w.instance}}
-	overrides := &types.TaskOverride{TaskRoleArn: aws.String("arn:aws:iam::123456789012:role/T")}
-	return map[string]func(*testing.T, *asker){
+	attributes, overrides := []types.Attribute{{Name: aws.String("a"), TargetId: w.instance}}, &types.TaskOverride{TaskRoleArn: aws.String("arn:aws:iam::123456789012:role/T")}
+	all := serviceCalls(tags)
+	maps.Copy(all, map[string]func(*testing.T, *asker){
 		"CreateCluster": ask[ecs.CreateClusterInput, ecs.CreateClusterOutput]("CreateCluster",
 			&ecs.CreateClusterInput{ClusterName: aws.String("default"), Tags: tags, CapacityProviders: []string{"FARGATE"}, Configuration: configuration}),
 		"DeleteAccountSetting": ask[ecs.DeleteAccountSettingInput, ecs.DeleteAccountSettingOutput]("DeleteAccountSetting", &ecs.DeleteAccountSettingInput{Name: types.SettingNameContainerInsights}),
@@ -182,6 +194,24 @@ func (w world) calls() map[string]func(*testing.T, *asker) {
 			&ecs.UpdateClusterSettingsInput{Cluster: w.cluster}),
 		"UpdateContainerInstancesState": ask[ecs.UpdateContainerInstancesStateInput, ecs.UpdateContainerInstancesStateOutput]("UpdateContainerInstancesState",
 			&ecs.UpdateContainerInstancesStateInput{ContainerInstances: []string{*w.instance}}),
+	})
+	return all
+}
+
+// serviceCalls are those about services.
+func serviceCalls(tags []types.Tag) map[string]func(*testing.T, *asker) {
+	connect := &types.ServiceConnectConfiguration{Enabled: true, Namespace: aws.String("n")}
+	providers := []types.CapacityProviderStrategyItem{{CapacityProvider: aws.String("FARGATE")}}
+	return map[string]func(*testing.T, *asker){
+		"CreateService": ask[ecs.CreateServiceInput, ecs.CreateServiceOutput]("CreateService", &ecs.CreateServiceInput{
+			ServiceName: aws.String("svc"), TaskDefinition: aws.String("roled"), Tags: tags, ServiceConnectConfiguration: connect, CapacityProviderStrategy: providers,
+		}),
+		"DeleteService":    ask[ecs.DeleteServiceInput, ecs.DeleteServiceOutput]("DeleteService", &ecs.DeleteServiceInput{Service: aws.String("svc")}),
+		"DescribeServices": ask[ecs.DescribeServicesInput, ecs.DescribeServicesOutput]("DescribeServices", &ecs.DescribeServicesInput{Services: []string{"svc"}}),
+		"ListServices":     ask[ecs.ListServicesInput, ecs.ListServicesOutput]("ListServices", &ecs.ListServicesInput{}),
+		"UpdateService": ask[ecs.UpdateServiceInput, ecs.UpdateServiceOutput]("UpdateService", &ecs.UpdateServiceInput{
+			Service: aws.String("svc"), TaskDefinition: aws.String("roled"), ServiceConnectConfiguration: connect, CapacityProviderStrategy: providers,
+		}),
 	}
 }
 

@@ -179,6 +179,8 @@ type Task struct {
 
 	// Tags are written by RunTask and the tag operations.
 	Tags []types.Tag `json:"tags,omitempty"`
+	// Accounted: its service has counted its end.
+	Accounted bool `json:"accounted,omitempty"`
 
 	// LastStatus, the stop fields and the timestamps are written by state.go only.
 	LastStatus    string             `json:"lastStatus"`
@@ -285,6 +287,7 @@ type tables struct {
 	addresses   *store.Table[Address]
 	tokens      *store.Table[ClientToken]
 	settings    *store.Table[AccountSetting]
+	services    *store.Table[serviceRecord]
 
 	// nodesByRole: "universal" and "fargate".
 	nodesByRole *store.Index[Node]
@@ -325,6 +328,7 @@ func declareTables(db *store.DB) tables {
 		addresses:   store.NewTable[Address](db, "ecs.addresses"),
 		tokens:      store.NewTable[ClientToken](db, "ecs.tokens"),
 		settings:    store.NewTable[AccountSetting](db, "ecs.settings"),
+		services:    store.NewTable[serviceRecord](db, "ecs.services"),
 	}
 	t.nodesByRole = store.NewIndex(t.nodes, "role", func(_ store.Scope, _ string, n *Node) (v []string) {
 		if n.Universal {

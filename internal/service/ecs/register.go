@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/document"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"longshore.dev/longshore/internal/wire"
@@ -29,7 +30,8 @@ func (s *Service) info() wire.ServiceInfo {
 		TargetPrefix:       "AmazonEC2ContainerServiceV20141113",
 		APIVersion:         "2014-11-13",
 		LowerCamel:         true,
-		Unions:             []any{(*types.SharingStrategyMemberNvidiaMps)(nil)},
+		Unions:             []any{(*types.SharingStrategyMemberNvidiaMps)(nil), (*types.ServiceConnectContainerConfigurationMemberLogLevel)(nil)},
+		NewDocument:        func(v any) any { return document.NewLazyDocument(v) },
 		ResourceConditions: s.resourceConditions,
 		Knows:              func(operation string) bool { return known[operation] },
 	}
@@ -42,6 +44,7 @@ func (s *Service) Register(r *wire.Registry) {
 	s.registerClusters(w)
 	s.registerDefinitions(w)
 	s.registerTasks(w)
+	s.registerServices(w)
 	s.registerInstances(w)
 	s.registerAgent(w)
 	s.registerAttributes(w)

@@ -33,6 +33,9 @@ type Deps struct {
 	// LostAfter is how long a node's agent may be away before the node counts as
 	// lost and its tasks are stopped; 0 means DefaultLostAfter.
 	LostAfter time.Duration
+	// HealthyAfter is how long a service's task without a health check runs before it
+	// counts as healthy; 0 means DefaultHealthyAfter.
+	HealthyAfter time.Duration
 	// Roles makes the credentials of tasks' roles; nil: a task with a role can't start.
 	Roles Roles
 }
@@ -61,6 +64,8 @@ type Service struct {
 	sessions sync.Map
 	// nodeLoop gives up the tasks of nodes that are lost or deregistered (lost.go).
 	nodeLoop *reconcile.Loop
+	// serviceLoop keeps services as they should be (service_loop.go).
+	serviceLoop *reconcile.Loop
 }
 
 // New builds the room and declares its tables on deps.DB, which must not have
@@ -78,6 +83,9 @@ func New(deps Deps) (*Service, error) {
 	if deps.LostAfter == 0 {
 		deps.LostAfter = DefaultLostAfter
 	}
+	if deps.HealthyAfter == 0 {
+		deps.HealthyAfter = DefaultHealthyAfter
+	}
 	if err := deps.VPC.complete(); err != nil {
 		return nil, fmt.Errorf("ecs: %w", err)
 	}
@@ -87,6 +95,7 @@ func New(deps Deps) (*Service, error) {
 	}
 	s.watchAssignments()
 	s.watchNodes()
+	s.watchServices()
 	return s, nil
 }
 

@@ -112,9 +112,11 @@ func (s *Service) taggable(r store.Reader, sc store.Scope, arn string) (taggable
 		return s.taggableTask(r, sc, memberKey(a.Path[0], a.Path[1]))
 	case a.Kind == "container-instance" && len(a.Path) == 2:
 		return s.taggableInstance(r, sc, memberKey(a.Path[0], a.Path[1]))
+	case a.Kind == "service" && len(a.Path) == 2:
+		return s.taggableService(r, sc, memberKey(a.Path[0], a.Path[1]))
 	case len(a.Path) == 1 && slices.Contains([]string{"task", "container-instance", "service"}, a.Kind):
 		return taggable{}, errInvalidParameter("Long arn format must be used for tagging operations")
-	case slices.Contains([]string{"service", "task-set", "capacity-provider"}, a.Kind):
+	case slices.Contains([]string{"task-set", "capacity-provider"}, a.Kind):
 		return taggable{}, errResourceNotFound()
 	}
 	return taggable{}, errInvalidParameter("Invalid identifier: %s names nothing that can have tags.", clip(arn))
@@ -141,6 +143,13 @@ func (s *Service) taggableTask(r store.Reader, sc store.Scope, key string) (tagg
 
 func (s *Service) taggableInstance(r store.Reader, sc store.Scope, key string) (taggable, error) {
 	return taggableIn(s.instances, r, sc, key, func(ci *ContainerInstance) *[]types.Tag { return &ci.Tags })
+}
+
+func (s *Service) taggableService(r store.Reader, sc store.Scope, key string) (taggable, error) {
+	if x, ok := s.services.Get(r, sc, key); !ok || x.Status == statusInactive {
+		return taggable{}, errResourceNotFound()
+	}
+	return taggableIn(s.services, r, sc, key, func(x *serviceRecord) *[]types.Tag { return &x.Tags })
 }
 
 // taggableIn finds a record of a table; tags is where it keeps them.
