@@ -43,6 +43,10 @@ type Task struct {
 
 func (t *Task) healthy() bool { return t.Phase == Running && !t.Waiting && !t.Unhealthy }
 
+// serves tells whether a task may be what the service's users meet: it is healthy, or
+// will be soon, but for its check or the time that this takes.
+func (t *Task) serves() bool { return t.Phase == Running && !t.Unhealthy }
+
 // Deployment is one version of the service.
 type Deployment struct {
 	ID string
@@ -126,8 +130,9 @@ func BackoffAfter(failed int) time.Duration {
 type tally struct {
 	fresh, old         []*Task // not being stopped
 	stopping           int
-	healthy            int // of fresh and old
+	healthy, serving   int // of fresh and old
 	freshHealthy, sick int // of fresh
+	oldServing         int // of old
 }
 
 func count(s *State) tally {
@@ -148,9 +153,15 @@ func count(s *State) tally {
 			}
 		default:
 			t.old = append(t.old, k)
+			if k.serves() {
+				t.oldServing++
+			}
 		}
 		if k.healthy() {
 			t.healthy++
+		}
+		if k.serves() {
+			t.serving++
 		}
 	}
 	return t
@@ -198,35 +209,41 @@ func held(t tally, missing int) Hold {
 // stops chooses the tasks to stop. short is how many that are missing have no room.
 func stops(s *State, t tally, short int) []Stop {
 	var out []Stop
-	spare := t.healthy - s.Service.least() // how many healthy ones may go
+	// How many healthy ones may go, and how many that serve.
+	spare, spareServing := t.healthy-s.Service.least(), t.serving-s.Service.least()
 	take := func(tasks []*Task, n int, why Why) {
 		for _, k := range tasks {
 			if n == 0 {
 				return
 			}
+			if k.healthy() && spare <= 0 || k.serves() && spareServing <= 0 {
+				continue
+			}
 			if k.healthy() {
-				if spare <= 0 {
-					continue
-				}
 				spare--
+			}
+			if k.serves() {
+				spareServing--
 			}
 			out = append(out, Stop{k.ID, why})
 			n--
 		}
 	}
-	// Of former deployments: what is not healthy serves nobody. What is goes as far as
-	// there are others, or as far as it has to make room.
+	// Of former deployments: what does not serve goes at once. What does goes as far as
+	// there are healthy ones in its place, or as far as it has to make room.
 	var useless, serving []*Task
 	for _, k := range t.old {
-		if k.healthy() {
+		if k.serves() {
 			serving = append(serving, k)
 		} else {
 			useless = append(useless, k)
 		}
 	}
-	byAge(serving)
+	slices.SortFunc(serving, func(a, b *Task) int {
+		return cmp.Or(compareBools(a.healthy(), b.healthy()), a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
 	take(useless, len(useless), Superseded)
-	replaced := max(t.healthy-s.Service.Desired, 0)
+	replaced := max(t.oldServing+t.freshHealthy-s.Service.Desired, 0)
 	take(serving, min(len(serving), max(replaced, short-t.stopping-len(out))), Superseded)
 
 	well := slices.DeleteFunc(slices.Clone(t.fresh), func(k *Task) bool { return k.Unhealthy })

@@ -51,7 +51,7 @@ func TestNext(t *testing.T) {
 		"a task that ended is replaced":               {3, 100, 200, "hh", "", nil, want{start: 1}},
 		"scaled out":                                  {5, 100, 200, "hhh", "", nil, want{start: 2}},
 		"scaled in, the latest first":                 {1, 100, 200, "hhh", "", nil, want{stop: "new2 new1"}},
-		"scaled in, first what does not serve":        {2, 100, 200, "phw", "", nil, want{stop: "new2"}},
+		"scaled in, first what does not serve":        {2, 100, 200, "phw", "", nil, want{stop: "new0"}},
 		"scaled to nothing":                           {0, 100, 200, "hp", "", nil, want{stop: "new1 new0"}},
 		"a new version starts beside the old":         {3, 100, 200, "", "hhh", nil, want{start: 3}},
 		"the old stays until the new is healthy":      {3, 100, 200, "ppw", "hhh", nil, want{hold: Health}},
@@ -63,7 +63,11 @@ func TestNext(t *testing.T) {
 		"and makes room when it is gone":              {4, 50, 100, "", "hh", nil, want{start: 2}},
 		"with no minimum the old serves on":           {4, 0, 200, "pppp", "hhhh", nil, want{hold: Health}},
 		"no room, and none may go":                    {1, 100, 100, "", "h", nil, want{hold: MaximumNoRoom}},
-		"old ones that do not serve go at once":       {3, 100, 200, "", "hupw", nil, want{start: 2, stop: "old1 old2 old3"}},
+		"old ones that do not serve go at once":       {3, 100, 200, "", "hupw", nil, want{start: 2, stop: "old1 old2"}},
+		"old ones that have just started serve":       {3, 100, 200, "", "www", nil, want{start: 3}},
+		"and stay until the new are healthy":          {3, 100, 200, "wwp", "www", nil, want{hold: Health}},
+		"and go then":                                 {3, 100, 200, "hwp", "hww", nil, want{stop: "old1"}},
+		"and make room no further than the minimum":   {4, 50, 100, "", "wwww", nil, want{stop: "old0 old1"}},
 		"a sick task is replaced first":               {2, 100, 200, "hu", "", nil, want{start: 1}},
 		"and stopped then":                            {2, 100, 200, "huh", "", nil, want{stop: "new1"}},
 		"or before, where there is no room":           {2, 50, 100, "hu", "", nil, want{stop: "new1"}},
@@ -145,10 +149,19 @@ func (w *world) healthy() (n int) {
 	return n
 }
 
+func (w *world) serving() (n int) {
+	for i := range w.Tasks {
+		if w.Tasks[i].serves() {
+			n++
+		}
+	}
+	return n
+}
+
 // carryOut does what a plan says, and checks the laws that hold for each single one.
 func (w *world) carryOut(t *testing.T, p Plan) {
 	t.Helper()
-	before := w.healthy()
+	before, serving := w.healthy(), w.serving()
 	if p.Start > 0 && len(w.Tasks)+p.Start > w.Service.most() {
 		t.Fatalf("%d tasks are there and %d are started: at most %d are allowed", len(w.Tasks), p.Start, w.Service.most())
 	}
@@ -161,6 +174,9 @@ func (w *world) carryOut(t *testing.T, p Plan) {
 	}
 	if after := w.healthy(); after < min(before, w.Service.least()) {
 		t.Fatalf("of %d healthy tasks %d are left, at least %d must be", before, after, w.Service.least())
+	}
+	if after := w.serving(); after < min(serving, w.Service.least()) {
+		t.Fatalf("of %d tasks that serve %d are left, at least %d must be", serving, after, w.Service.least())
 	}
 	for range p.Start {
 		w.add(w.Deployments[0].ID, Pending)
