@@ -11,6 +11,10 @@ variable "memory" {
   type    = number
   default = 128
 }
+variable "tasks" {
+  type    = number
+  default = 2
+}
 variable "retention" {
   type    = number
   default = 7
@@ -106,3 +110,22 @@ output "account" { value = data.aws_caller_identity.me.account_id }
 output "revision" { value = data.aws_ecs_task_definition.web.revision }
 output "cluster" { value = data.aws_ecs_cluster.main.arn }
 output "groups" { value = data.aws_cloudwatch_log_groups.tf.arns }
+resource "aws_ecs_service" "web" {
+  name                               = "web"
+  cluster                            = aws_ecs_cluster.main.id
+  task_definition                    = aws_ecs_task_definition.web.arn
+  desired_count                      = var.tasks
+  launch_type                        = "EC2"
+  deployment_minimum_healthy_percent = 50
+  enable_ecs_managed_tags            = true
+  propagate_tags                     = "SERVICE"
+  wait_for_steady_state              = true
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
+  }
+  ordered_placement_strategy {
+    type  = "spread"
+    field = "instanceId"
+  }
+}

@@ -18,7 +18,9 @@
 //     task rewrites the node's ledger record in the same transaction, so that two
 //     placements can never both take the last of a resource;
 //   - functions given to DB.Update are pure: ids and times are made before;
+//   - a service's step reads, decides (package rollout) and writes in one transaction;
 //   - a stopped task stays in the store for an hour and then moves to history.
 //
-// Read records.go first, then runtask.go, launch.go, state.go and submit.go.
+// Read records.go first, then runtask.go, launch.go, state.go and submit.go; for
+// services service_records.go and service_loop.go.
 package ecs
