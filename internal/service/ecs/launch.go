@@ -166,7 +166,11 @@ func (l *launch) resolve(tx *store.Tx, cluster *string, definition string) (err 
 	if l.cluster, err = s.clusterForWrite(tx, l.scope, cluster, l.generation, l.now); err != nil {
 		return err
 	}
-	if l.definition, err = s.runnableDefinition(tx, l.scope, definition); err != nil {
+	find := s.runnableDefinition
+	if l.ofService != "" {
+		find = s.definition // one that was deregistered still serves the services that have it
+	}
+	if l.definition, err = find(tx, l.scope, definition); err != nil {
 		return err
 	}
 	d := &l.definition.Definition

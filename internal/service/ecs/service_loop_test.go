@@ -237,6 +237,44 @@ func TestBreakerRollsBack(t *testing.T) {
 	}
 }
 
+// A task definition that is deregistered, or is being deleted, still serves the services
+// that have it, or return to it: Terraform deregisters the former one at each change.
+func TestServiceGoesOnWithADefinitionThatIsDeregistered(t *testing.T) {
+	r := serviceRoom(t)
+	r.create(2, func(in *ecs.CreateServiceInput) {
+		in.DeploymentConfiguration = &types.DeploymentConfiguration{DeploymentCircuitBreaker: &types.DeploymentCircuitBreaker{Enable: true, Rollback: true}}
+	})
+	r.settle()
+	if _, err := r.DeregisterTaskDefinition(asRoot(), &ecs.DeregisterTaskDefinitionInput{TaskDefinition: aws.String("web:1")}); err != nil {
+		t.Fatal(err)
+	}
+	r.updateService(&ecs.UpdateServiceInput{DesiredCount: aws.Int32(3)})
+	if s := r.settle(); s.RunningCount != 3 {
+		t.Errorf("scaled, it has %d tasks: %q", s.RunningCount, messages(s))
+	}
+	if _, err := r.DeleteTaskDefinitions(asRoot(), &ecs.DeleteTaskDefinitionsInput{TaskDefinitions: []string{"web:1"}}); err != nil {
+		t.Fatal(err)
+	}
+	r.updateService(&ecs.UpdateServiceInput{TaskDefinition: aws.String("web:2")})
+	for range 4 {
+		r.keep()
+		r.failing(2)
+		if err := r.Sweep(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := r.settle(); s.RunningCount != 3 || len(r.serviceTasks(1)) != 3 {
+		t.Errorf("rolled back, it has %d tasks: %q", s.RunningCount, messages(s))
+	}
+	r.failing(1)
+	if s := r.settle(); s.RunningCount != 3 {
+		t.Errorf("after its tasks ended, it has %d: %q", s.RunningCount, messages(s))
+	}
+	if _, err := r.UpdateService(asRoot(), &ecs.UpdateServiceInput{Service: aws.String("svc"), TaskDefinition: aws.String("web:1")}); err == nil {
+		t.Error("an update to a definition that is being deleted was taken")
+	}
+}
+
 // Tasks that fail again and again are started less and less often, and it says so.
 func TestFailingTasksAreStartedLessAndLessOften(t *testing.T) {
 	r := serviceRoom(t)

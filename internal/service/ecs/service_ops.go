@@ -119,11 +119,17 @@ type versionAsked struct {
 	providers  []types.CapacityProviderStrategyItem
 	platform   string
 	network    *types.NetworkConfiguration
+	// kept: the service has the definition already, which may be deregistered by now.
+	kept bool
 }
 
 // versionOf resolves a version, and refuses what no task could be made of.
 func (s *Service) versionOf(tx *store.Tx, sc store.Scope, c *Cluster, a versionAsked) (version, error) {
-	td, err := s.runnableDefinition(tx, sc, a.definition)
+	find := s.runnableDefinition
+	if a.kept {
+		find = s.definition
+	}
+	td, err := find(tx, sc, a.definition)
 	if err != nil {
 		return version{}, err
 	}
@@ -190,6 +196,16 @@ func (s *Service) serviceOf(r store.Reader, sc store.Scope, cluster, ref string)
 	return nil, &types.ServiceNotFoundException{Message: optional("Service not found.")}
 }
 
+// serviceIn finds a service in the cluster that a call names.
+func (s *Service) serviceIn(r store.Reader, sc store.Scope, cluster, ref *string) (*Cluster, *serviceRecord, error) {
+	c, err := s.cluster(r, sc, cluster)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err := s.serviceOf(r, sc, c.Name, deref(ref))
+	return c, x, err
+}
+
 // UpdateService changes what is asked for. What its tasks are made of makes a new
 // deployment; the number of tasks does not.
 func (s *Service) UpdateService(ctx context.Context, in *ecs.UpdateServiceInput) (*ecs.UpdateServiceOutput, error) {
@@ -204,11 +220,7 @@ func (s *Service) UpdateService(ctx context.Context, in *ecs.UpdateServiceInput)
 	sc, now, id := scopeOf(ctx), s.now().UTC(), deploymentID(derive(s.id(), "deployment", 32))
 	var shown types.Service
 	err := s.db.Update(ctx, func(tx *store.Tx) error {
-		c, err := s.cluster(tx, sc, in.Cluster)
-		if err != nil {
-			return err
-		}
-		old, err := s.serviceOf(tx, sc, c.Name, deref(in.Service))
+		c, old, err := s.serviceIn(tx, sc, in.Cluster, in.Service)
 		if err != nil {
 			return err
 		}
@@ -282,9 +294,9 @@ func (s *Service) updatedVersion(tx *store.Tx, sc store.Scope, c *Cluster, r *se
 	if err := checkDeployment(&r.Configuration); err != nil {
 		return was, err
 	}
-	a := versionAsked{definition: definitionRef(was), launchType: was.LaunchType, providers: was.Providers, platform: was.Platform, network: was.Network}
+	a := versionAsked{definition: definitionRef(was), kept: true, launchType: was.LaunchType, providers: was.Providers, platform: was.Platform, network: was.Network}
 	if in.TaskDefinition != nil {
-		a.definition = *in.TaskDefinition
+		a.definition, a.kept = *in.TaskDefinition, false
 	}
 	if in.CapacityProviderStrategy != nil {
 		a.launchType, a.providers = "", in.CapacityProviderStrategy
@@ -305,11 +317,7 @@ func (s *Service) DeleteService(ctx context.Context, in *ecs.DeleteServiceInput)
 	sc := scopeOf(ctx)
 	var shown types.Service
 	err := s.db.Update(ctx, func(tx *store.Tx) error {
-		c, err := s.cluster(tx, sc, in.Cluster)
-		if err != nil {
-			return err
-		}
-		old, err := s.serviceOf(tx, sc, c.Name, deref(in.Service))
+		_, old, err := s.serviceIn(tx, sc, in.Cluster, in.Service)
 		if err != nil {
 			return err
 		}

@@ -104,6 +104,20 @@ func (s *serviceRecord) deploymentOf(t *Task) *deployment {
 	return &s.Deployments[i]
 }
 
+// definitions are the task definitions that the service has, or may return to.
+func (s *serviceRecord) definitions() (ids []string) {
+	if s.Status == statusInactive {
+		return nil
+	}
+	for i := range s.Deployments {
+		ids = append(ids, definitionID(s.Deployments[i].Family, s.Deployments[i].Revision))
+	}
+	if s.Completed != nil {
+		ids = append(ids, definitionID(s.Completed.Family, s.Completed.Revision))
+	}
+	return ids
+}
+
 func serviceARNOf(sc store.Scope, cluster, name string) string {
 	return arnOf(sc, "service", cluster, name)
 }

@@ -87,8 +87,14 @@ func (s *Service) deleteDefinition(ctx context.Context, sc store.Scope, family s
 func (s *Service) sweepDefinitions(ctx context.Context) error {
 	snap := s.db.Snapshot()
 	var over []store.Ref
+	served := map[store.Ref]bool{}
+	for ref, x := range s.services.ListAll(snap) {
+		for _, id := range x.definitions() {
+			served[store.Ref{Scope: ref.Scope, ID: id}] = true
+		}
+	}
 	for ref, d := range s.definitions.ListAll(snap) {
-		if deleting(d) && s.liveByDefinition.Count(snap, ref.Scope, ref.ID) == 0 {
+		if deleting(d) && !served[ref] && s.liveByDefinition.Count(snap, ref.Scope, ref.ID) == 0 {
 			over = append(over, ref)
 		}
 	}
