@@ -58,12 +58,8 @@ func TestEveryRoleThatIsHandedOverNeedsPassRole(t *testing.T) {
 				continue
 			}
 			tried = append(tried, o.String()+" "+leaf)
-			in := o.with
-			if !slices.Contains(o.leavesOf(o.with), leaf) {
-				in = o.everything
-			}
 			for _, caller := range callers {
-				got := a.call(o, caller.c, in(func(path string) string {
+				got := a.call(o, caller.c, o.around(leaf, func(path string) string {
 					switch {
 					case path == leaf && o.service != "iam":
 						return role

@@ -116,12 +116,26 @@ var misfits = map[string][]string{
 		"networkConfiguration", "volumeConfigurations", "referenceId", "overrides.inferenceAcceleratorOverrides", "overrides.cpu", "overrides.memory",
 	},
 	"ecs:RegisterTaskDefinition":  {"inferenceAccelerators", "proxyConfiguration", "ephemeralStorage", "volumes", "placementConstraints", "cpu", "memory", "containerDefinitions.0.dnsServers"},
+	"ecs:CreateService":           unservedOfServices,
+	"ecs:UpdateService":           unservedOfServices,
 	"ecs:UpdateCluster":           {"configuration", "serviceConnectDefaults"},
 	"ecs:SubmitTaskStateChange":   {"attachments", "managedAgents"},
 	"iam:SimulateCustomPolicy":    {"ResourceHandlingOption", "ResourcePolicy", "PermissionsBoundaryPolicyInputList", "OrderedOrganizationPolicyInputList"},
 	"iam:SimulatePrincipalPolicy": {"ResourceHandlingOption", "ResourcePolicy", "PermissionsBoundaryPolicyInputList", "OrderedOrganizationPolicyInputList"},
 	"logs:DescribeLogGroups":      {"logGroupNamePattern", "logGroupNamePrefix"},
 	"logs:PutLogEvents":           {"entity"},
+}
+
+var unservedOfServices = []string{
+	"loadBalancers", "serviceRegistries", "volumeConfigurations", "vpcLatticeConfigurations", "gatewayConnectors", "monitoring", "role",
+	"deploymentConfiguration.lifecycleHooks", "deploymentConfiguration.linearConfiguration", "deploymentConfiguration.canaryConfiguration",
+	"deploymentConfiguration.earlySuccessCriteria", "deploymentConfiguration.bakeTimeInMinutes", "serviceConnectConfiguration",
+}
+
+// around is what with gives, and the member that a leaf is of, if with leaves that out.
+func (o target) around(leaf string, choose pick) map[string]any {
+	without := slices.DeleteFunc(slices.Clone(misfits[o.String()]), func(path string) bool { return path == leaf || strings.HasPrefix(leaf, path+".") })
+	return o.members(o.input, "", choose, without)
 }
 
 func (o target) members(t reflect.Type, path string, choose pick, without []string) map[string]any {
@@ -226,6 +240,8 @@ func number(path string) int {
 		return 3600
 	case "minimumpasswordlength":
 		return 8
+	case "resolutionseconds":
+		return 60
 	}
 	return 1
 }
