@@ -13,8 +13,14 @@ import (
 // tasksService is to whom roles of tasks are passed.
 const tasksService = "ecs-tasks.amazonaws.com"
 
-// resourceConditions are the keys of a resource's tags.
+// resourceConditions are the keys of a resource's tags, and of what it is a part of: each
+// resource of a call has its own.
 func (s *Service) resourceConditions(ctx context.Context, arn string) map[string][]string {
+	if a, ok := parseARN(arn); ok && (a.Kind == kindRelease || a.Kind == kindRevision) && len(a.Path) == 3 {
+		return map[string][]string{
+			"ecs:cluster": {clusterARN(a.Scope, a.Path[0])}, "ecs:service": {serviceARNOf(a.Scope, a.Path[0], a.Path[1])},
+		}
+	}
 	target, err := s.taggable(s.db.Snapshot(), scopeOf(ctx), arn)
 	if err != nil {
 		return nil

@@ -288,6 +288,8 @@ type tables struct {
 	tokens      *store.Table[ClientToken]
 	settings    *store.Table[AccountSetting]
 	services    *store.Table[serviceRecord]
+	releases    *store.Table[release]
+	revisions   *store.Table[revision]
 
 	// nodesByRole: "universal" and "fargate".
 	nodesByRole *store.Index[Node]
@@ -329,6 +331,8 @@ func declareTables(db *store.DB) tables {
 		tokens:      store.NewTable[ClientToken](db, "ecs.tokens"),
 		settings:    store.NewTable[AccountSetting](db, "ecs.settings"),
 		services:    store.NewTable[serviceRecord](db, "ecs.services"),
+		releases:    store.NewTable[release](db, "ecs.releases"),
+		revisions:   store.NewTable[revision](db, "ecs.revisions"),
 	}
 	t.nodesByRole = store.NewIndex(t.nodes, "role", func(_ store.Scope, _ string, n *Node) (v []string) {
 		if n.Universal {

@@ -30,7 +30,7 @@ func (s *Service) info() wire.ServiceInfo {
 		TargetPrefix:       "AmazonEC2ContainerServiceV20141113",
 		APIVersion:         "2014-11-13",
 		LowerCamel:         true,
-		Unions:             []any{(*types.SharingStrategyMemberNvidiaMps)(nil), (*types.ServiceConnectContainerConfigurationMemberLogLevel)(nil)},
+		Unions:             []any{(*types.SharingStrategyMemberNvidiaMps)(nil), (*types.ServiceConnectContainerConfigurationMemberLogLevel)(nil), (*types.GatewayConnectionResourcesMemberHostSharedAlb)(nil)},
 		NewDocument:        func(v any) any { return document.NewLazyDocument(v) },
 		ResourceConditions: s.resourceConditions,
 		Knows:              func(operation string) bool { return known[operation] },

@@ -112,9 +112,10 @@ func (k *keeper) step(tx *store.Tx, key string) error {
 	}
 	r, before := s.services.Clone(old), s.services.Clone(old)
 	k.account(tx, r)
+	k.proceed(tx, r)
 	plan := rollout.Next(k.state(tx, r))
 	if plan.Failed {
-		k.fail(r)
+		k.fail(tx, r)
 		plan = rollout.Next(k.state(tx, r))
 	}
 	if err := k.start(tx, r, plan.Start); err != nil {
@@ -348,30 +349,81 @@ func stopReason(r *serviceRecord, why rollout.Why) string {
 	return "Scaling activity initiated by (deployment " + r.Deployments[0].ID + ")"
 }
 
+// proceed takes the release that goes on a step further: it has begun, or is to be
+// rolled back on request.
+func (k *keeper) proceed(tx *store.Tx, r *serviceRecord) {
+	x, ok := k.room.releases.Get(tx, k.scope, r.Key()+"/"+r.Release)
+	switch {
+	case !ok || r.Status != statusActive:
+	case x.Status == types.ServiceDeploymentStatusPending:
+		k.room.ofRelease(tx, k.scope, r, func(x *release) {
+			x.Status, x.StartedAt, x.UpdatedAt = types.ServiceDeploymentStatusInProgress, k.now, k.now
+		})
+	case x.Status == types.ServiceDeploymentStatusRollbackRequested:
+		stopped := &r.Deployments[0]
+		stopped.State, stopped.Reason, stopped.UpdatedAt = types.DeploymentRolloutStateFailed, reasonRequested, k.now
+		r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) (deployment %s) deployment stopped on request.", r.Name, stopped.ID))
+		if !k.rollBack(tx, r, reasonRequested) {
+			k.room.endRelease(tx, k.scope, r, types.ServiceDeploymentStatusStopped, reasonNoSource, k.now)
+		}
+	}
+}
+
+// succeed ends the release that goes on well.
+func (k *keeper) succeed(tx *store.Tx, r *serviceRecord) {
+	k.room.ofRelease(tx, k.scope, r, func(x *release) {
+		status := types.ServiceDeploymentStatusSuccessful
+		if x.Rollback != nil {
+			status = types.ServiceDeploymentStatusRollbackSuccessful
+		}
+		x.end(r, status, "", k.now)
+	})
+}
+
 // fail gives the wanted deployment up, and returns to the last one that had all its
 // tasks, if that is asked for.
-func (k *keeper) fail(r *serviceRecord) {
+func (k *keeper) fail(tx *store.Tx, r *serviceRecord) {
 	failed := &r.Deployments[0]
 	failed.State, failed.UpdatedAt = types.DeploymentRolloutStateFailed, k.now
 	failed.Reason = "ECS deployment circuit breaker: tasks failed to start."
 	r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) (deployment %s) deployment failed: tasks failed to start.", r.Name, failed.ID))
-	if !r.Configuration.DeploymentCircuitBreaker.Rollback || r.Completed == nil || failed.version.same(*r.Completed) {
+	k.room.ofRelease(tx, k.scope, r, func(x *release) { x.Tripped = true })
+	if r.Configuration.DeploymentCircuitBreaker.Rollback && k.rollBack(tx, r, reasonBreaker) {
 		return
 	}
-	id := failed.ID
-	back := deployment{
-		ID: deploymentID(k.newID("deployment")), version: *r.Completed, CreatedAt: k.now, UpdatedAt: k.now,
-		State: types.DeploymentRolloutStateInProgress, Reason: "ECS deployment circuit breaker: rolling back to deployment with the last task definition that completed.",
+	k.room.ofRelease(tx, k.scope, r, func(x *release) {
+		status := types.ServiceDeploymentStatusStopped
+		if x.Rollback != nil {
+			status = types.ServiceDeploymentStatusRollbackFailed
+		}
+		x.end(r, status, reasonFailed, k.now)
+	})
+}
+
+// rollBack makes the last revision that had all its tasks the wanted one again, unless
+// there is none, or it is what has failed.
+func (k *keeper) rollBack(tx *store.Tx, r *serviceRecord, reason string) bool {
+	if r.Completed == nil || r.Completed.ID == r.Deployments[0].revisionID() {
+		return false
 	}
-	// Of tasks of that version that still run, the deployment goes on.
-	if i := slices.IndexFunc(r.Deployments, func(d deployment) bool { return d.version.same(*r.Completed) && d.ID != id }); i > 0 {
+	back := deployment{ID: deploymentPrefix + r.Completed.ID, version: r.Completed.version, CreatedAt: k.now}
+	// Of tasks of that revision that still run, the deployment goes on.
+	if i := slices.IndexFunc(r.Deployments, func(d deployment) bool { return d.ID == back.ID }); i > 0 {
 		back = r.Deployments[i]
 		r.Deployments = slices.Delete(r.Deployments, i, i+1)
-		back.State, back.UpdatedAt, back.Failed, back.NotBefore = types.DeploymentRolloutStateInProgress, k.now, 0, time.Time{}
-		back.Reason = "ECS deployment circuit breaker: rolling back to deployment " + back.ID + "."
 	}
+	back.State, back.UpdatedAt, back.Failed, back.NotBefore = types.DeploymentRolloutStateInProgress, k.now, 0, time.Time{}
+	back.Reason = "ECS deployment circuit breaker: rolling back to deployment " + back.ID + "."
+	if reason == reasonRequested {
+		back.Reason = "ECS deployment " + back.ID + " in progress: rolling back on request."
+	}
+	k.room.ofRelease(tx, k.scope, r, func(x *release) {
+		x.Failed, x.Status, x.Reason, x.UpdatedAt = r.Deployments[0].Failed, types.ServiceDeploymentStatusRollbackInProgress, reason, k.now
+		x.Rollback = &releaseRollback{Revision: r.Completed.ID, Reason: reason, StartedAt: k.now}
+	})
 	r.Deployments = append([]deployment{back}, r.Deployments...)
 	r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) rolling back to deployment %s.", r.Name, back.ID))
+	return true
 }
 
 // conclude notes what has come to its end.
@@ -382,8 +434,8 @@ func (k *keeper) conclude(tx *store.Tx, r *serviceRecord, plan rollout.Plan) {
 	d := &r.Deployments[0]
 	if plan.Complete && r.Status == statusActive {
 		d.State, d.Reason, d.UpdatedAt = types.DeploymentRolloutStateCompleted, "ECS deployment "+d.ID+" completed.", k.now
-		done := d.version
-		r.Completed = &done
+		r.Completed = &revision{ID: d.revisionID(), CreatedAt: d.CreatedAt, version: d.version}
+		k.succeed(tx, r)
 		r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) (deployment %s) deployment completed.", r.Name, d.ID))
 	}
 	rests := plan.Start == 0 && len(plan.Stop) == 0 && plan.Hold == rollout.Nothing
@@ -406,11 +458,13 @@ func (k *keeper) live(tx *store.Tx, r *serviceRecord) (n int) {
 	return n
 }
 
+const deploymentPrefix = "ecs-svc/"
+
 // deploymentID is an id as AWS gives it: "ecs-svc/" and 19 digits.
 func deploymentID(hex string) string {
 	digits := make([]byte, 19)
 	for i := range digits {
 		digits[i] = '0' + hex[i]%10
 	}
-	return "ecs-svc/" + string(digits)
+	return deploymentPrefix + string(digits)
 }

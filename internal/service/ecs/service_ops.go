@@ -21,7 +21,7 @@ func (s *Service) CreateService(ctx context.Context, in *ecs.CreateServiceInput)
 	if err != nil {
 		return nil, err
 	}
-	sc, generation, id := scopeOf(ctx), s.id(), deploymentID(derive(s.id(), "deployment", 32))
+	sc, generation, id, release := scopeOf(ctx), s.id(), deploymentID(derive(s.id(), "deployment", 32)), releaseID(derive(s.id(), "release", 32))
 	var shown types.Service
 	err = s.db.Update(ctx, func(tx *store.Tx) error {
 		c, err := s.clusterForWrite(tx, sc, in.Cluster, generation, r.CreatedAt)
@@ -53,6 +53,7 @@ func (s *Service) CreateService(ctx context.Context, in *ecs.CreateServiceInput)
 			ID: id, version: v, CreatedAt: made.CreatedAt, UpdatedAt: made.CreatedAt,
 			State: types.DeploymentRolloutStateInProgress, Reason: "ECS deployment " + id + " in progress.",
 		}}
+		s.release(tx, sc, made, release, made.CreatedAt)
 		s.services.Put(tx, sc, made.Key(), made)
 		shown = s.serviceView(tx, sc, made, true)
 		return nil
@@ -217,7 +218,7 @@ func (s *Service) UpdateService(ctx context.Context, in *ecs.UpdateServiceInput)
 	if err := part.check(); err != nil {
 		return nil, err
 	}
-	sc, now, id := scopeOf(ctx), s.now().UTC(), deploymentID(derive(s.id(), "deployment", 32))
+	sc, now, id, release := scopeOf(ctx), s.now().UTC(), deploymentID(derive(s.id(), "deployment", 32)), releaseID(derive(s.id(), "release", 32))
 	var shown types.Service
 	err := s.db.Update(ctx, func(tx *store.Tx) error {
 		c, old, err := s.serviceIn(tx, sc, in.Cluster, in.Service)
@@ -241,6 +242,7 @@ func (s *Service) UpdateService(ctx context.Context, in *ecs.UpdateServiceInput)
 				ID: id, version: v, CreatedAt: now, UpdatedAt: now,
 				State: types.DeploymentRolloutStateInProgress, Reason: "ECS deployment " + id + " in progress.",
 			}}, r.Deployments...)
+			s.release(tx, sc, r, release, now)
 		}
 		s.services.Put(tx, sc, r.Key(), r)
 		shown = s.serviceView(tx, sc, r, true)
@@ -314,7 +316,7 @@ func definitionRef(v version) string { return v.Family + ":" + decimal(int64(v.R
 
 // DeleteService lets a service drain, which wants no tasks or is to go by force.
 func (s *Service) DeleteService(ctx context.Context, in *ecs.DeleteServiceInput) (*ecs.DeleteServiceOutput, error) {
-	sc := scopeOf(ctx)
+	sc, now := scopeOf(ctx), s.now().UTC()
 	var shown types.Service
 	err := s.db.Update(ctx, func(tx *store.Tx) error {
 		_, old, err := s.serviceIn(tx, sc, in.Cluster, in.Service)
@@ -329,6 +331,7 @@ func (s *Service) DeleteService(ctx context.Context, in *ecs.DeleteServiceInput)
 		}
 		r := s.services.Clone(old)
 		r.Status = statusDraining
+		s.endRelease(tx, sc, r, types.ServiceDeploymentStatusStopped, reasonDeleted, now)
 		s.services.Put(tx, sc, r.Key(), r)
 		shown = s.serviceView(tx, sc, r, true)
 		return nil

@@ -33,8 +33,10 @@ type serviceRecord struct {
 
 	// Deployments are those that have tasks, the wanted one first.
 	Deployments []deployment `json:"deployments"`
-	// Completed is the version that had all its tasks last: what a rollback returns to.
-	Completed *version `json:"completed,omitempty"`
+	// Completed is the revision that had all its tasks last: what a rollback returns to.
+	Completed *revision `json:"completed,omitempty"`
+	// Release is the ID of the latest release.
+	Release string `json:"release,omitempty"`
 	// Steady: it has what it wants, and said so.
 	Steady bool `json:"steady,omitempty"`
 	// Events are the latest, newest first.
@@ -51,7 +53,7 @@ type version struct {
 	Network    *types.NetworkConfiguration          `json:"network,omitempty"`
 }
 
-// deployment is one version of a service on its way. Tasks carry its ID in StartedBy.
+// deployment is one revision of a service on its way. Tasks carry its ID in StartedBy.
 type deployment struct {
 	ID string `json:"id"`
 	version

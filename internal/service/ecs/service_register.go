@@ -66,6 +66,50 @@ func (s *Service) registerServices(w *wire.Service) {
 			return s.clusterCondition(ctx, in.Cluster)
 		},
 	}, s.ListServices)
+	s.registerReleases(w)
+}
+
+func (s *Service) registerReleases(w *wire.Service) {
+	wire.Handle(w, wire.Operation[ecs.ListServiceDeploymentsInput]{
+		Name: "ListServiceDeployments", ReadOnly: true,
+		Resources: func(ctx context.Context, in *ecs.ListServiceDeploymentsInput) []string {
+			return s.members(ctx, "service", in.Cluster, []string{deref(in.Service)})
+		},
+		Conditions: func(ctx context.Context, in *ecs.ListServiceDeploymentsInput) map[string][]string {
+			return s.clusterCondition(ctx, in.Cluster)
+		},
+	}, s.ListServiceDeployments)
+	wire.Handle(w, wire.Operation[ecs.DescribeServiceDeploymentsInput]{
+		Name: "DescribeServiceDeployments", ReadOnly: true,
+		Resources: func(ctx context.Context, in *ecs.DescribeServiceDeploymentsInput) []string {
+			return partsAsked(ctx, kindRelease, in.ServiceDeploymentArns)
+		},
+	}, s.DescribeServiceDeployments)
+	wire.Handle(w, wire.Operation[ecs.StopServiceDeploymentInput]{
+		Name: "StopServiceDeployment",
+		Resources: func(ctx context.Context, in *ecs.StopServiceDeploymentInput) []string {
+			return partsAsked(ctx, kindRelease, []string{deref(in.ServiceDeploymentArn)})
+		},
+	}, s.StopServiceDeployment)
+	wire.Handle(w, wire.Operation[ecs.DescribeServiceRevisionsInput]{
+		Name: "DescribeServiceRevisions", ReadOnly: true,
+		Resources: func(ctx context.Context, in *ecs.DescribeServiceRevisionsInput) []string {
+			return partsAsked(ctx, kindRevision, in.ServiceRevisionArns)
+		},
+	}, s.DescribeServiceRevisions)
+}
+
+// partsAsked are the ARNs of parts of services that a call names; what is no such ARN
+// counts as any of its kind.
+func partsAsked(ctx context.Context, kind string, arns []string) (out []string) {
+	sc := scopeOf(ctx)
+	for _, arn := range arns {
+		if key, err := partOf(sc, kind, arn); err != nil || key == "" {
+			arn = arnOf(sc, kind, "*")
+		}
+		out = append(out, arn)
+	}
+	return out
 }
 
 // serviceCall is what CreateService and UpdateService have in common for authorisation.

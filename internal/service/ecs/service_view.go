@@ -99,19 +99,21 @@ func (s *Service) serviceView(r store.Reader, sc store.Scope, x *serviceRecord, 
 	if v.PlacementStrategy == nil {
 		v.PlacementStrategy = []types.PlacementStrategy{}
 	}
-	counts := map[string]*serviceCount{}
-	for _, t := range s.tasksByService.List(r, sc, x.Cluster+"/"+x.Name) {
-		if counts[t.StartedBy] == nil {
-			counts[t.StartedBy] = &serviceCount{}
-		}
-		counts[t.StartedBy].add(t)
-	}
+	counts := s.countByStarter(r, sc, x.Cluster, x.Name)
 	for _, n := range counts {
 		v.RunningCount += n.running
 		v.PendingCount += n.pending
 	}
 	for i := range x.Deployments {
-		v.Deployments = append(v.Deployments, x.deploymentView(sc, i, counts[x.Deployments[i].ID]))
+		shown := x.deploymentView(sc, i, counts[x.Deployments[i].ID])
+		v.Deployments = append(v.Deployments, shown)
+		v.CurrentServiceRevisions = append(v.CurrentServiceRevisions, types.ServiceCurrentRevisionSummary{
+			Arn: optional(revisionARN(sc, x.Cluster, x.Name, x.Deployments[i].revisionID())), RequestedTaskCount: shown.DesiredCount,
+			RunningTaskCount: shown.RunningCount, PendingTaskCount: shown.PendingCount,
+		})
+	}
+	if x.Release != "" {
+		v.CurrentServiceDeployment = optional(releaseARN(sc, &release{Cluster: x.Cluster, Service: x.Name, ID: x.Release}))
 	}
 	if len(x.Deployments) > 0 {
 		d := &x.Deployments[0]
