@@ -39,6 +39,8 @@ type Task struct {
 	Phase      Phase
 	// Waiting: it runs, and its health check has not passed yet. Unhealthy: it fails.
 	Waiting, Unhealthy bool
+	// Protected: it is stopped for nothing but its health.
+	Protected bool
 }
 
 func (t *Task) healthy() bool { return t.Phase == Running && !t.Waiting && !t.Unhealthy }
@@ -93,6 +95,7 @@ const (
 	Backoff            // the time after failures
 	MaximumNoRoom      // nothing: the maximum leaves no room, and the minimum lets none be stopped
 	GivenUp            // another deployment: this one has failed
+	Protection         // the end of the protection of tasks that are to be stopped
 )
 
 // Plan is what to do now.
@@ -133,6 +136,7 @@ type tally struct {
 	healthy, serving   int // of fresh and old
 	freshHealthy, sick int // of fresh
 	oldServing         int // of old
+	protected          int // of fresh and old
 }
 
 func count(s *State) tally {
@@ -156,6 +160,9 @@ func count(s *State) tally {
 			if k.serves() {
 				t.oldServing++
 			}
+		}
+		if k.Protected {
+			t.protected++
 		}
 		if k.healthy() {
 			t.healthy++
@@ -188,17 +195,24 @@ func Next(s State) Plan {
 	p.Drop = empty(&s)
 	settled := t.freshHealthy >= s.Service.Desired && len(s.Tasks) == len(t.fresh) && len(p.Stop) == 0
 	p.Complete = settled && !first.Done && !first.GivenUp
-	if p.Hold == Nothing && p.Start == 0 && len(p.Stop) == 0 && !settled {
-		p.Hold = held(t, missing)
+	if p.Hold == Nothing && p.Start == 0 && len(p.Stop) == 0 {
+		p.Hold = held(&s, t, missing, settled)
 	}
 	return p
 }
 
 // held says what a service waits for that can do nothing now.
-func held(t tally, missing int) Hold {
+func held(s *State, t tally, missing int, settled bool) Hold {
+	surplus := len(t.fresh) + len(t.old) - s.Service.Desired
 	switch {
+	case settled && surplus > 0:
+		return Protection
+	case settled:
+		return Nothing
 	case t.stopping > 0:
 		return Ends
+	case t.protected > 0 && len(t.fresh) == t.freshHealthy && (missing > 0 || surplus > 0):
+		return Protection
 	case missing == 0 || len(t.fresh) > t.freshHealthy:
 		return Health
 	default:
@@ -216,7 +230,7 @@ func stops(s *State, t tally, short int) []Stop {
 			if n == 0 {
 				return
 			}
-			if k.healthy() && spare <= 0 || k.serves() && spareServing <= 0 {
+			if k.Protected && why != Unhealthy || k.healthy() && spare <= 0 || k.serves() && spareServing <= 0 {
 				continue
 			}
 			if k.healthy() {

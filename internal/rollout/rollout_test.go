@@ -30,6 +30,15 @@ func tasks(deployment, letters string) (all []Task) {
 	return all
 }
 
+// protect protects tasks by their number.
+func protect(numbers ...int) func(*State) {
+	return func(s *State) {
+		for _, n := range numbers {
+			s.Tasks[n].Protected = true
+		}
+	}
+}
+
 func TestNext(t *testing.T) {
 	type want struct {
 		start    int
@@ -78,6 +87,11 @@ func TestNext(t *testing.T) {
 		"not for fewer":                               {4, 100, 200, "pppp", "hhhh", func(s *State) { s.Service.Threshold, s.Deployments[0].Failed = 3, 2 }, want{hold: Health}},
 		"nor for a deployment that has been finished": {4, 100, 200, "hhh", "", func(s *State) { s.Service.Threshold, s.Deployments[0].Failed, s.Deployments[0].Done = 3, 9, true }, want{start: 1}},
 		"what was given up gets no tasks":             {4, 100, 200, "p", "hhhh", func(s *State) { s.Deployments[0].GivenUp = true }, want{hold: GivenUp}},
+		"protected tasks stay":                        {2, 100, 200, "hh", "hh", protect(2, 3), want{hold: Protection}},
+		"those beside them do not":                    {2, 100, 200, "hh", "hh", protect(2), want{stop: "old1"}},
+		"they may leave no room":                      {2, 0, 100, "", "hh", protect(0, 1), want{hold: Protection}},
+		"protected at scaling in":                     {1, 100, 200, "hhh", "", protect(2), want{stop: "new1 new0"}},
+		"a protected one that is sick":                {2, 100, 200, "hhu", "", protect(2), want{stop: "new2"}},
 		"nor where there is none":                     {4, 100, 200, "pppp", "", func(s *State) { s.Deployments[0].Failed = 50 }, want{hold: Health}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -170,6 +184,9 @@ func (w *world) carryOut(t *testing.T, p Plan) {
 		if i < 0 || w.Tasks[i].Phase == Stopping {
 			t.Fatalf("%s is stopped, which is not there or is being stopped", s.ID)
 		}
+		if w.Tasks[i].Protected && s.Why != Unhealthy {
+			t.Fatalf("%s is stopped, which is protected", s.ID)
+		}
 		w.Tasks[i].Phase = Stopping
 	}
 	if after := w.healthy(); after < min(before, w.Service.least()) {
@@ -192,6 +209,7 @@ func (w *world) happen() {
 	w.Now = w.Now.Add(time.Second)
 	var left []Task
 	for _, k := range w.Tasks {
+		k.Protected = w.faulty && w.r.IntN(4) == 0
 		switch luck := w.r.IntN(10); {
 		case luck < 5:
 		case k.Phase == Stopping:

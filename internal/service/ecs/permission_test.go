@@ -38,6 +38,7 @@ DescribeServices service ecs:cluster
 DescribeTaskDefinition -
 DescribeTasks task ecs:cluster
 DiscoverPollEndpoint -
+GetTaskProtection task ecs:cluster
 ListAccountSettings -
 ListAttributes cluster
 ListClusters -
@@ -67,6 +68,7 @@ UpdateCluster cluster ecs:fargate-ephemeral-storage-kms-key
 UpdateClusterSettings cluster
 UpdateContainerInstancesState container-instance ecs:cluster
 UpdateService service ecs:capacity-provider,ecs:cluster,ecs:enable-ebs-volumes,ecs:enable-execute-command,ecs:enable-service-connect,ecs:enable-vpc-lattice,ecs:namespace,ecs:task-definition iam:PassRole
+UpdateTaskProtection task ecs:cluster
 `
 
 // asker invokes operations and keeps the questions to the authoriser.
@@ -221,6 +223,10 @@ func (w world) serviceCalls(tags []types.Tag) map[string]func(*testing.T, *asker
 			&ecs.ListServiceDeploymentsInput{Service: aws.String("svc")}),
 		"StopServiceDeployment": ask[ecs.StopServiceDeploymentInput, ecs.StopServiceDeploymentOutput]("StopServiceDeployment",
 			&ecs.StopServiceDeploymentInput{ServiceDeploymentArn: w.release}),
+		"GetTaskProtection": ask[ecs.GetTaskProtectionInput, ecs.GetTaskProtectionOutput]("GetTaskProtection",
+			&ecs.GetTaskProtectionInput{Cluster: w.cluster, Tasks: []string{*w.task}}),
+		"UpdateTaskProtection": ask[ecs.UpdateTaskProtectionInput, ecs.UpdateTaskProtectionOutput]("UpdateTaskProtection",
+			&ecs.UpdateTaskProtectionInput{Cluster: w.cluster, Tasks: []string{*w.task}}),
 		"ListServices": ask[ecs.ListServicesInput, ecs.ListServicesOutput]("ListServices", &ecs.ListServicesInput{}),
 		"UpdateService": ask[ecs.UpdateServiceInput, ecs.UpdateServiceOutput]("UpdateService", &ecs.UpdateServiceInput{
 			Service: aws.String("svc"), TaskDefinition: aws.String("roled"), ServiceConnectConfiguration: connect, CapacityProviderStrategy: providers,

@@ -181,6 +181,9 @@ type Task struct {
 	Tags []types.Tag `json:"tags,omitempty"`
 	// Accounted: its service has counted its end.
 	Accounted bool `json:"accounted,omitempty"`
+	// ProtectedUntil is how long no deployment or scale-in stops it; UpdateTaskProtection
+	// writes it.
+	ProtectedUntil time.Time `json:"protectedUntil,omitzero"`
 
 	// LastStatus, the stop fields and the timestamps are written by state.go only.
 	LastStatus    string             `json:"lastStatus"`

@@ -171,7 +171,7 @@ func (k *keeper) state(tx *store.Tx, r *serviceRecord) rollout.State {
 		if t.LastStatus == taskStopped {
 			continue
 		}
-		seen := k.task(tx, t)
+		seen := k.task(tx, t, r.Status == statusActive)
 		if seen.Phase == rollout.Running && !seen.Waiting && !seen.Unhealthy {
 			healthy[t.StartedBy] = true
 		}
@@ -196,10 +196,14 @@ func (s *serviceRecord) resetsOnHealthy() bool {
 	return b == nil || b.ResetOnHealthyTask == nil || *b.ResetOnHealthyTask
 }
 
-// task is what a task looks like to the rollout. One on an instance that is being
+// task is what a task looks like to the rollout. Nothing protects those of a service that
+// is deleted. One on an instance that is being
 // drained is to be replaced like those of a former deployment.
-func (k *keeper) task(tx *store.Tx, t *Task) rollout.Task {
-	out := rollout.Task{ID: t.ID, Deployment: t.StartedBy, CreatedAt: t.CreatedAt}
+func (k *keeper) task(tx *store.Tx, t *Task, active bool) rollout.Task {
+	out := rollout.Task{ID: t.ID, Deployment: t.StartedBy, CreatedAt: t.CreatedAt, Protected: t.protected(k.now) && active}
+	if out.Protected {
+		k.look(t.ProtectedUntil.Sub(k.now))
+	}
 	if ci, ok := k.room.instances.Get(tx, k.scope, memberKey(t.Cluster, t.InstanceID)); ok && ci.Status == statusDraining {
 		out.Deployment = ""
 	}

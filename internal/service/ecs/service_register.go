@@ -67,6 +67,28 @@ func (s *Service) registerServices(w *wire.Service) {
 		},
 	}, s.ListServices)
 	s.registerReleases(w)
+	s.registerProtection(w)
+}
+
+func (s *Service) registerProtection(w *wire.Service) {
+	wire.Handle(w, wire.Operation[ecs.GetTaskProtectionInput]{
+		Name: "GetTaskProtection", ReadOnly: true,
+		Resources: func(ctx context.Context, in *ecs.GetTaskProtectionInput) []string {
+			return s.members(ctx, "task", in.Cluster, in.Tasks)
+		},
+		Conditions: func(ctx context.Context, in *ecs.GetTaskProtectionInput) map[string][]string {
+			return s.clusterCondition(ctx, in.Cluster)
+		},
+	}, s.GetTaskProtection)
+	wire.Handle(w, wire.Operation[ecs.UpdateTaskProtectionInput]{
+		Name: "UpdateTaskProtection",
+		Resources: func(ctx context.Context, in *ecs.UpdateTaskProtectionInput) []string {
+			return s.members(ctx, "task", in.Cluster, in.Tasks)
+		},
+		Conditions: func(ctx context.Context, in *ecs.UpdateTaskProtectionInput) map[string][]string {
+			return s.clusterCondition(ctx, in.Cluster)
+		},
+	}, s.UpdateTaskProtection)
 }
 
 func (s *Service) registerReleases(w *wire.Service) {
