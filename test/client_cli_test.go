@@ -37,7 +37,7 @@ func TestCLIAsScriptsUseIt(t *testing.T) {
 			"An error occurred (ClusterNotFoundException) when calling the ListTasks operation: Cluster not found."},
 		{[]string{"logs", "get-log-events", "--log-group-name", "nobody", "--log-stream-name", "x"}, 254,
 			"An error occurred (ResourceNotFoundException) when calling the GetLogEvents operation: The specified log group does not exist."},
-		{[]string{"ecs", "list-services"}, 254, "An error occurred (UnknownOperationException) when calling the ListServices operation"},
+		{[]string{"ecs", "describe-task-sets", "--cluster", "default", "--service", "x"}, 254, "An error occurred (UnknownOperationException) when calling the DescribeTaskSets operation"},
 		{[]string{"sts", "decode-authorization-message", "--encoded-message", "x"}, 254, "An error occurred (InvalidAction) when calling the DecodeAuthorizationMessage operation: Longshore does not implement"},
 	} {
 		if _, message, exit := l.cli(c.args...); exit != c.exit || !strings.Contains(message, c.message) {

@@ -216,7 +216,7 @@ func (l *longshore) hostileSignatures() {
 		{"two", after(func(r *http.Request) { r.Header.Add("Authorization", "AWS4-HMAC-SHA256 x") }), 400, incomplete},
 		{"service that is not served", rawCall{service: "dynamodb", target: "DynamoDB_20120810.ListTables", body: []byte("{}")}, 400, unknown},
 		{"operation of nobody", rawCall{target: ecsTarget + "Frobnicate", body: []byte("{}")}, 400, unknown},
-		{"operation not served yet", rawCall{target: ecsTarget + "CreateService", body: []byte("{}")}, 400, unknown},
+		{"operation not served yet", rawCall{target: ecsTarget + "CreateTaskSet", body: []byte("{}")}, 400, unknown},
 		{"no operation", rawCall{body: []byte("{}")}, 400, unknown},
 		{"target without a dot", rawCall{target: "ListClusters", body: []byte("{}")}, 400, unknown},
 		{"query action not served yet", rawCall{service: "sts", header: form, body: []byte("Action=DecodeAuthorizationMessage&Version=2011-06-15")}, 400, "InvalidAction"},
