@@ -41,6 +41,8 @@ type Task struct {
 	Waiting, Unhealthy bool
 	// Protected: it is stopped for nothing but its health.
 	Protected bool
+	// Node is where it is, for NextDaemon.
+	Node string
 }
 
 func (t *Task) healthy() bool { return t.Phase == Running && !t.Waiting && !t.Unhealthy }
@@ -95,6 +97,7 @@ const (
 	Backoff            // the time after failures
 	MaximumNoRoom      // nothing: the maximum leaves no room, and the minimum lets none be stopped
 	GivenUp            // another deployment: this one has failed
+	Refused            // what is asked for can't be had; Next never says so
 	Protection         // the end of the protection of tasks that are to be stopped
 )
 
@@ -102,7 +105,9 @@ const (
 type Plan struct {
 	// Start is how many tasks of the first deployment to start.
 	Start int
-	Stop  []Stop
+	// StartOn are the nodes to start one on each, of NextDaemon.
+	StartOn []string
+	Stop    []Stop
 	// Complete: the first deployment has all its tasks, and no other has any.
 	Complete bool
 	// Failed: the first deployment is to be given up.

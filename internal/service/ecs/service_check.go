@@ -86,31 +86,33 @@ func (p *servicePart) check() error {
 	case p.desired != nil && (*p.desired < 0 || *p.desired > maxServiceTasks):
 		return errInvalidParameter("desiredCount must be between 0 and %d.", maxServiceTasks)
 	}
-	return checkDeployment(p.configuration)
+	return checkServed(p.configuration)
 }
 
-func checkDeployment(c *types.DeploymentConfiguration) error {
-	if c == nil {
-		return nil
-	}
-	least, most := int32(defaultMinimumPercent), int32(defaultMaximumPercent)
-	if c.MinimumHealthyPercent != nil {
-		least = *c.MinimumHealthyPercent
-	}
-	if c.MaximumPercent != nil {
-		most = *c.MaximumPercent
-	}
+// checkServed refuses what of a deployment's configuration is not served.
+func checkServed(c *types.DeploymentConfiguration) error {
 	switch {
+	case c == nil:
 	case c.Strategy != "" && c.Strategy != types.DeploymentStrategyRolling:
 		return errUnsupported("The deployment strategy %s is not supported yet: use ROLLING.", clip(string(c.Strategy)))
 	case c.Alarms != nil && c.Alarms.Enable:
 		return errUnsupported("Deployment alarms are not supported yet: there is no CloudWatch.")
 	case len(c.LifecycleHooks) > 0 || c.LinearConfiguration != nil || c.CanaryConfiguration != nil || c.BakeTimeInMinutes != nil || c.EarlySuccessCriteria != nil:
 		return errUnsupported("Lifecycle hooks, bake times, linear, canary and early success settings belong to deployment strategies that are not supported yet.")
+	}
+	return nil
+}
+
+// checkDeployment checks a whole configuration, defaults included.
+func checkDeployment(c *types.DeploymentConfiguration, daemon bool) error {
+	least, most := *c.MinimumHealthyPercent, *c.MaximumPercent
+	switch {
 	case least < 0 || most < 0 || most > 10000 || least > 100:
 		return errInvalidParameter("minimumHealthyPercent must be between 0 and 100, and maximumPercent at least 0.")
 	case most < 100 || most == 100 && least == 100:
 		return errInvalidParameter("maximumPercent must be greater than 100, or minimumHealthyPercent less than 100: otherwise no task could be replaced.")
+	case daemon && most != daemonMaximumPercent:
+		return errInvalidParameter("maximumPercent must be 100 with the DAEMON scheduling strategy.")
 	}
 	if b := c.DeploymentCircuitBreaker; b != nil && b.ThresholdConfiguration != nil {
 		t := b.ThresholdConfiguration
@@ -122,16 +124,20 @@ func checkDeployment(c *types.DeploymentConfiguration) error {
 }
 
 // configured fills AWS's defaults in.
-func configured(c *types.DeploymentConfiguration) types.DeploymentConfiguration {
+func configured(c *types.DeploymentConfiguration, scheduling types.SchedulingStrategy) types.DeploymentConfiguration {
 	out := types.DeploymentConfiguration{Strategy: types.DeploymentStrategyRolling}
 	if c != nil {
 		out.MinimumHealthyPercent, out.MaximumPercent, out.DeploymentCircuitBreaker = c.MinimumHealthyPercent, c.MaximumPercent, c.DeploymentCircuitBreaker
 	}
+	least, most := int32(defaultMinimumPercent), int32(defaultMaximumPercent)
+	if scheduling == types.SchedulingStrategyDaemon {
+		least, most = daemonMinimumPercent, daemonMaximumPercent
+	}
 	if out.MinimumHealthyPercent == nil {
-		out.MinimumHealthyPercent = pointer(int32(defaultMinimumPercent))
+		out.MinimumHealthyPercent = &least
 	}
 	if out.MaximumPercent == nil {
-		out.MaximumPercent = pointer(int32(defaultMaximumPercent))
+		out.MaximumPercent = &most
 	}
 	if out.DeploymentCircuitBreaker == nil {
 		out.DeploymentCircuitBreaker = &types.DeploymentCircuitBreaker{}

@@ -53,12 +53,24 @@ func (s *Service) watchServices() {
 		}
 	})
 	s.instances.Subscribe(func(c store.Change[ContainerInstance]) {
-		if c.New != nil && c.Old != nil && c.New.Status != c.Old.Status {
-			for key := range s.services.ListPrefix(s.db.Snapshot(), c.Scope, c.New.Cluster+"/") {
-				s.serviceLoop.Add(nodeKey(store.Ref{Scope: c.Scope, ID: key}))
-			}
+		if c.New != nil && (c.Old == nil || c.New.Status != c.Old.Status || !reflect.DeepEqual(c.New.Attributes, c.Old.Attributes)) {
+			s.wakeServices(c.Scope, c.New.Cluster+"/")
 		}
 	})
+	s.nodes.Subscribe(func(c store.Change[Node]) {
+		if c.New != nil && (c.Old == nil || c.New.Connected && !c.Old.Connected) {
+			s.wakeServices(c.Scope, "")
+		}
+	})
+}
+
+// wakeServices has services looked at, whose keys begin with prefix.
+func (s *Service) wakeServices(sc store.Scope, prefix string) {
+	for key, r := range s.services.ListPrefix(s.db.Snapshot(), sc, prefix) {
+		if r.Status != statusInactive {
+			s.serviceLoop.Add(nodeKey(store.Ref{Scope: sc, ID: key}))
+		}
+	}
 }
 
 // reconcileService brings a service one step closer to what it should be.
@@ -113,12 +125,18 @@ func (k *keeper) step(tx *store.Tx, key string) error {
 	r, before := s.services.Clone(old), s.services.Clone(old)
 	k.account(tx, r)
 	k.proceed(tx, r)
-	plan := rollout.Next(k.state(tx, r))
-	if plan.Failed {
+	plan, err := k.next(tx, r)
+	if err == nil && plan.Failed {
 		k.fail(tx, r)
-		plan = rollout.Next(k.state(tx, r))
+		plan, err = k.next(tx, r)
+	}
+	if err != nil {
+		return err
 	}
 	if err := k.start(tx, r, plan.Start); err != nil {
+		return err
+	}
+	if err := k.startOn(tx, r, plan.StartOn); err != nil {
 		return err
 	}
 	k.stop(tx, r, plan.Stop)
@@ -128,6 +146,27 @@ func (k *keeper) step(tx *store.Tx, key string) error {
 		s.services.Put(tx, k.scope, key, r)
 	}
 	return nil
+}
+
+// next asks the rollout.
+func (k *keeper) next(tx *store.Tx, r *serviceRecord) (rollout.Plan, error) {
+	st := k.state(tx, r)
+	if !r.daemon() {
+		return rollout.Next(st), nil
+	}
+	nodes, err := k.daemonNodes(tx, r)
+	if err != nil {
+		return rollout.Plan{Hold: rollout.Refused}, k.refused(r, err)
+	}
+	if r.Status == statusActive {
+		r.Desired = 0
+		for _, n := range nodes {
+			if n.Want == rollout.Wanted {
+				r.Desired++
+			}
+		}
+	}
+	return rollout.NextDaemon(st, nodes), nil
 }
 
 // account counts tasks that ended by themselves, each once.
@@ -171,7 +210,7 @@ func (k *keeper) state(tx *store.Tx, r *serviceRecord) rollout.State {
 		if t.LastStatus == taskStopped {
 			continue
 		}
-		seen := k.task(tx, t, r.Status == statusActive)
+		seen := k.task(tx, r, t)
 		if seen.Phase == rollout.Running && !seen.Waiting && !seen.Unhealthy {
 			healthy[t.StartedBy] = true
 		}
@@ -199,12 +238,12 @@ func (s *serviceRecord) resetsOnHealthy() bool {
 // task is what a task looks like to the rollout. Nothing protects those of a service that
 // is deleted. One on an instance that is being
 // drained is to be replaced like those of a former deployment.
-func (k *keeper) task(tx *store.Tx, t *Task, active bool) rollout.Task {
-	out := rollout.Task{ID: t.ID, Deployment: t.StartedBy, CreatedAt: t.CreatedAt, Protected: t.protected(k.now) && active}
+func (k *keeper) task(tx *store.Tx, r *serviceRecord, t *Task) rollout.Task {
+	out := rollout.Task{ID: t.ID, Deployment: t.StartedBy, CreatedAt: t.CreatedAt, Node: t.InstanceID, Protected: t.protected(k.now) && r.Status == statusActive}
 	if out.Protected {
 		k.look(t.ProtectedUntil.Sub(k.now))
 	}
-	if ci, ok := k.room.instances.Get(tx, k.scope, memberKey(t.Cluster, t.InstanceID)); ok && ci.Status == statusDraining {
+	if ci, ok := k.room.instances.Get(tx, k.scope, memberKey(t.Cluster, t.InstanceID)); ok && ci.Status == statusDraining && !r.daemon() {
 		out.Deployment = ""
 	}
 	switch {
@@ -235,16 +274,9 @@ func (t *Task) checksHealth() bool {
 	return slices.ContainsFunc(t.Containers, func(c TaskContainer) bool { return c.Essential && c.Health != "" })
 }
 
-// start launches tasks of the wanted deployment, as many as there is room for.
-func (k *keeper) start(tx *store.Tx, r *serviceRecord, n int) error {
-	if n == 0 {
-		return nil
-	}
-	if n > maxStarts {
-		n = maxStarts
-		k.look(time.Millisecond)
-	}
-	d, l := &r.Deployments[0], k.launch
+// prepare makes the launch of a deployment's tasks.
+func (k *keeper) prepare(tx *store.Tx, r *serviceRecord, d *deployment) error {
+	l := k.launch
 	l.askedGroup, l.startedBy, l.ofService = "service:"+r.Name, d.ID, r.Name
 	l.platformVersion, l.network = d.Platform, d.Network
 	l.managedTags, l.propagate, l.tags = r.ManagedTags, "", nil
@@ -254,21 +286,38 @@ func (k *keeper) start(tx *store.Tx, r *serviceRecord, n int) error {
 	case types.PropagateTagsTaskDefinition:
 		l.propagate = types.PropagateTagsTaskDefinition
 	}
-	definition := fmt.Sprintf("%s:%d", d.Family, d.Revision)
-	if err := l.resolve(tx, &r.Cluster, definition); err != nil {
-		return k.refused(r, err)
+	if err := l.resolve(tx, &r.Cluster, definitionRef(d.version)); err != nil {
+		return err
 	}
 	if r.ManagedTags {
 		l.allTags = append(l.allTags, types.Tag{Key: optional("aws:ecs:serviceName"), Value: &r.Name})
 	}
+	return nil
+}
+
+// start launches tasks of the wanted deployment, as many as there is room for.
+func (k *keeper) start(tx *store.Tx, r *serviceRecord, n int) error {
+	if n == 0 {
+		return nil
+	}
+	if n > maxStarts {
+		n = maxStarts
+		k.look(time.Millisecond)
+	}
+	d := &r.Deployments[0]
+	if err := k.prepare(tx, r, d); err != nil {
+		return k.refused(r, err)
+	}
+	l := k.launch
 	lots, err := d.lots(l.cluster, n)
 	if err != nil {
 		return k.refused(r, err)
 	}
 	var started []string
+	var failures []types.Failure
 	next := 0
 	for _, lot := range lots {
-		tasks, failures, err := k.room.place(tx, l, lot, l.seeds[next:next+lot.count], r.Constraints, d.strategy(lot, r.Strategy))
+		tasks, failed, err := k.room.place(tx, l, lot, l.seeds[next:next+lot.count], r.Constraints, d.strategy(lot, r.Strategy))
 		if err != nil {
 			return k.refused(r, err)
 		}
@@ -276,15 +325,21 @@ func (k *keeper) start(tx *store.Tx, r *serviceRecord, n int) error {
 		for _, t := range tasks {
 			started = append(started, "(task "+t.ID+")")
 		}
-		if len(failures) > 0 {
-			k.unplaced(r, failures)
-		}
+		failures = append(failures, failed...)
 	}
-	if len(started) > 0 {
-		r.Steady, d.UpdatedAt = false, k.now
-		r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) has started %d tasks: %s.", r.Name, len(started), strings.Join(started, " ")))
-	}
+	k.started(r, d, started, failures)
 	return nil
+}
+
+// started notes what was started, and what found no place.
+func (k *keeper) started(r *serviceRecord, d *deployment, tasks []string, failures []types.Failure) {
+	if len(failures) > 0 {
+		k.unplaced(r, failures)
+	}
+	if len(tasks) > 0 {
+		r.Steady, d.UpdatedAt = false, k.now
+		r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) has started %d tasks: %s.", r.Name, len(tasks), strings.Join(tasks, " ")))
+	}
 }
 
 // refused notes why no task can be started, if that is an answer and no fault of ours.
@@ -442,7 +497,7 @@ func (k *keeper) conclude(tx *store.Tx, r *serviceRecord, plan rollout.Plan) {
 		k.succeed(tx, r)
 		r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) (deployment %s) deployment completed.", r.Name, d.ID))
 	}
-	rests := plan.Start == 0 && len(plan.Stop) == 0 && plan.Hold == rollout.Nothing
+	rests := plan.Start == 0 && len(plan.StartOn) == 0 && len(plan.Stop) == 0 && plan.Hold == rollout.Nothing
 	if rests && r.Status == statusActive && !r.Steady {
 		r.Steady = true
 		r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) has reached a steady state.", r.Name))

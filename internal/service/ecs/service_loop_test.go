@@ -443,7 +443,6 @@ func TestServicesThatAreRefused(t *testing.T) {
 	r := serviceRoom(t)
 	for code, changes := range map[string][]func(*ecs.CreateServiceInput){
 		"UnsupportedFeatureException": {
-			func(in *ecs.CreateServiceInput) { in.SchedulingStrategy = types.SchedulingStrategyDaemon },
 			func(in *ecs.CreateServiceInput) {
 				in.DeploymentController = &types.DeploymentController{Type: types.DeploymentControllerTypeExternal}
 			},

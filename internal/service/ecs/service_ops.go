@@ -31,7 +31,7 @@ func (s *Service) CreateService(ctx context.Context, in *ecs.CreateServiceInput)
 		made := s.services.Clone(r)
 		made.Cluster = c.Name
 		v, err := s.versionOf(tx, sc, c, versionAsked{
-			definition: deref(in.TaskDefinition), launchType: in.LaunchType, providers: in.CapacityProviderStrategy, platform: deref(in.PlatformVersion), network: in.NetworkConfiguration,
+			daemon: made.daemon(), definition: deref(in.TaskDefinition), launchType: in.LaunchType, providers: in.CapacityProviderStrategy, platform: deref(in.PlatformVersion), network: in.NetworkConfiguration,
 		})
 		if err != nil {
 			return err
@@ -75,9 +75,7 @@ func (s *Service) wantedService(ctx context.Context, in *ecs.CreateServiceInput)
 	switch {
 	case !nameRE.MatchString(name):
 		return nil, errInvalidParameter("Service name must be up to 255 letters (uppercase and lowercase), numbers, underscores, and hyphens.")
-	case in.SchedulingStrategy != "" && in.SchedulingStrategy != types.SchedulingStrategyReplica:
-		return nil, errUnsupported("The scheduling strategy %s is not supported yet: use REPLICA.", clip(string(in.SchedulingStrategy)))
-	case in.DesiredCount == nil:
+	case in.DesiredCount == nil && in.SchedulingStrategy != types.SchedulingStrategyDaemon:
 		return nil, errInvalidParameter("Desired count is required for REPLICA services.")
 	case deref(in.TaskDefinition) == "":
 		return nil, errInvalidParameter("TaskDefinition can not be blank.")
@@ -91,6 +89,17 @@ func (s *Service) wantedService(ctx context.Context, in *ecs.CreateServiceInput)
 	if err := part.check(); err != nil {
 		return nil, err
 	}
+	scheduling := types.SchedulingStrategy("")
+	if in.SchedulingStrategy == types.SchedulingStrategyDaemon {
+		if err := checkDaemon(in.DesiredCount, in.LaunchType, in.CapacityProviderStrategy, in.PlacementStrategy); err != nil {
+			return nil, err
+		}
+		scheduling = in.SchedulingStrategy
+	}
+	configuration := configured(in.DeploymentConfiguration, scheduling)
+	if err := checkDeployment(&configuration, scheduling == types.SchedulingStrategyDaemon); err != nil {
+		return nil, err
+	}
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
@@ -102,9 +111,9 @@ func (s *Service) wantedService(ctx context.Context, in *ecs.CreateServiceInput)
 	}
 	sum := sha256.Sum256(raw)
 	return &serviceRecord{
-		Name: name, Status: statusActive, CreatedAt: s.now().UTC(), CreatedBy: wire.CallFrom(ctx).Principal.ARN, Desired: *in.DesiredCount,
+		Name: name, Status: statusActive, CreatedAt: s.now().UTC(), CreatedBy: wire.CallFrom(ctx).Principal.ARN, Scheduling: scheduling, Desired: deref(in.DesiredCount),
 		Token: deref(in.ClientToken), Request: hex.EncodeToString(sum[:]),
-		Configuration: configured(in.DeploymentConfiguration), Constraints: in.PlacementConstraints, Strategy: in.PlacementStrategy,
+		Configuration: configuration, Constraints: in.PlacementConstraints, Strategy: in.PlacementStrategy,
 		Propagate: in.PropagateTags, ManagedTags: in.EnableECSManagedTags, Tags: in.Tags,
 	}, nil
 }
@@ -120,6 +129,7 @@ type versionAsked struct {
 	providers  []types.CapacityProviderStrategyItem
 	platform   string
 	network    *types.NetworkConfiguration
+	daemon     bool
 	// kept: the service has the definition already, which may be deregistered by now.
 	kept bool
 }
@@ -137,7 +147,10 @@ func (s *Service) versionOf(tx *store.Tx, sc store.Scope, c *Cluster, a versionA
 	d := &td.Definition
 	v := version{Family: deref(d.Family), Revision: d.Revision, LaunchType: a.launchType, Providers: a.providers, Platform: a.platform, Network: a.network}
 	if v.LaunchType == "" && len(v.Providers) == 0 {
-		if v.Providers = c.DefaultCapacityProviderStrategy; len(v.Providers) == 0 {
+		if !a.daemon {
+			v.Providers = c.DefaultCapacityProviderStrategy
+		}
+		if len(v.Providers) == 0 {
 			v.LaunchType = types.LaunchTypeEc2
 		}
 	}
@@ -228,6 +241,11 @@ func (s *Service) UpdateService(ctx context.Context, in *ecs.UpdateServiceInput)
 		if old.Status != statusActive {
 			return &types.ServiceNotActiveException{Message: optional("Service was not ACTIVE.")}
 		}
+		if old.daemon() {
+			if err := checkDaemon(in.DesiredCount, "", in.CapacityProviderStrategy, in.PlacementStrategy); err != nil {
+				return err
+			}
+		}
 		r := s.services.Clone(old)
 		r.change(in)
 		v, err := s.updatedVersion(tx, sc, c, r, in)
@@ -290,13 +308,13 @@ func (r *serviceRecord) change(in *ecs.UpdateServiceInput) {
 // updatedVersion is the wanted version with what an update changes of it.
 func (s *Service) updatedVersion(tx *store.Tx, sc store.Scope, c *Cluster, r *serviceRecord, in *ecs.UpdateServiceInput) (version, error) {
 	was := r.Deployments[0].version
-	if in.TaskDefinition == nil && in.CapacityProviderStrategy == nil && in.PlatformVersion == nil && in.NetworkConfiguration == nil {
-		return was, checkDeployment(&r.Configuration)
-	}
-	if err := checkDeployment(&r.Configuration); err != nil {
+	if err := checkDeployment(&r.Configuration, r.daemon()); err != nil {
 		return was, err
 	}
-	a := versionAsked{definition: definitionRef(was), kept: true, launchType: was.LaunchType, providers: was.Providers, platform: was.Platform, network: was.Network}
+	if in.TaskDefinition == nil && in.CapacityProviderStrategy == nil && in.PlatformVersion == nil && in.NetworkConfiguration == nil {
+		return was, nil
+	}
+	a := versionAsked{daemon: r.daemon(), definition: definitionRef(was), kept: true, launchType: was.LaunchType, providers: was.Providers, platform: was.Platform, network: was.Network}
 	if in.TaskDefinition != nil {
 		a.definition, a.kept = *in.TaskDefinition, false
 	}
@@ -326,7 +344,7 @@ func (s *Service) DeleteService(ctx context.Context, in *ecs.DeleteServiceInput)
 		if old.Status == statusInactive {
 			return &types.ServiceNotFoundException{Message: optional("Service not found.")}
 		}
-		if old.Desired > 0 && !deref(in.Force) && old.Status == statusActive {
+		if old.Desired > 0 && !old.daemon() && !deref(in.Force) && old.Status == statusActive {
 			return errInvalidParameter("The service cannot be stopped while it is scaled above 0.")
 		}
 		r := s.services.Clone(old)

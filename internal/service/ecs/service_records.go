@@ -23,6 +23,9 @@ type serviceRecord struct {
 	Token   string `json:"token,omitempty"`
 	Request string `json:"request,omitempty"`
 
+	// Scheduling is DAEMON, or empty for REPLICA. Desired is how many tasks are wanted;
+	// for DAEMON the loop writes it.
+	Scheduling    types.SchedulingStrategy      `json:"scheduling,omitempty"`
 	Desired       int32                         `json:"desired"`
 	Configuration types.DeploymentConfiguration `json:"configuration"`
 	Constraints   []types.PlacementConstraint   `json:"constraints,omitempty"`
@@ -118,6 +121,13 @@ func (s *serviceRecord) definitions() (ids []string) {
 		ids = append(ids, definitionID(s.Completed.Family, s.Completed.Revision))
 	}
 	return ids
+}
+
+func (s *serviceRecord) scheduling() types.SchedulingStrategy {
+	if s.Scheduling == "" {
+		return types.SchedulingStrategyReplica
+	}
+	return s.Scheduling
 }
 
 func serviceARNOf(sc store.Scope, cluster, name string) string {

@@ -48,29 +48,7 @@ func (s *Service) startTask(tx *store.Tx, l *launch, in *ecs.StartTaskInput) (*e
 		if err != nil {
 			return nil, err
 		}
-		arn := instanceARN(l.scope, l.cluster.Name, id)
-		fail := func(reason string) {
-			out.Failures = append(out.Failures, types.Failure{Arn: &arn, Reason: &reason})
-		}
-		ci, ok := s.instances.Get(tx, l.scope, memberKey(l.cluster.Name, id))
-		n, known := (*Node)(nil), false
-		if ok {
-			n, known = s.nodeOf(tx, l.scope, ci)
-		}
-		if !known {
-			fail("MISSING")
-			continue
-		}
-		// The caller has chosen: the definition's constraints do not apply.
-		req := l.request(1, ec2, nil, nil)
-		req.Constraints = nil
-		target := s.candidate(tx, l.scope, l.cluster.Name, n, ci)
-		plan := placement.Place([]*placement.Instance{&target}, req)
-		if plan.Unplaced > 0 {
-			fail(string(plan.Refusal.NearestReason))
-			continue
-		}
-		t, failure, err := s.make(tx, l, ec2, l.seeds[i], id)
+		t, failure, err := s.startOn(tx, l, ec2, l.seeds[i], id)
 		switch {
 		case err != nil:
 			return nil, err
@@ -81,4 +59,31 @@ func (s *Service) startTask(tx *store.Tx, l *launch, in *ecs.StartTaskInput) (*e
 		}
 	}
 	return out, nil
+}
+
+// startOn makes a task on an instance that was chosen: the definition's constraints do
+// not apply, but there must be room.
+func (s *Service) startOn(tx *store.Tx, l *launch, lot lot, seed, instance string) (*Task, *types.Failure, error) {
+	fail := func(reason, detail string) (*Task, *types.Failure, error) {
+		return nil, &types.Failure{Arn: optional(instanceARN(l.scope, l.cluster.Name, instance)), Reason: &reason, Detail: optional(detail)}, nil
+	}
+	ci, ok := s.instances.Get(tx, l.scope, memberKey(l.cluster.Name, instance))
+	if !ok {
+		return fail("MISSING", "")
+	}
+	n, known := s.nodeOf(tx, l.scope, ci)
+	if !known {
+		return fail("MISSING", "")
+	}
+	req := l.request(1, lot, nil, nil)
+	req.Constraints = nil
+	target := s.candidate(tx, l.scope, l.cluster.Name, n, ci)
+	if plan := placement.Place([]*placement.Instance{&target}, req); plan.Unplaced > 0 {
+		detail := ""
+		if l.ofService != "" {
+			detail = plan.Refusal.Explain(func(id string) string { return instanceARN(l.scope, l.cluster.Name, id) })
+		}
+		return fail(string(plan.Refusal.NearestReason), detail)
+	}
+	return s.make(tx, l, lot, seed, instance)
 }
