@@ -95,6 +95,22 @@ func TestStoryOfAService(t *testing.T) {
 		t.Errorf("it is back at %s", aws.ToString(s.TaskDefinition))
 	}
 
+	// So is one that runs and is never healthy.
+	sick := &ecs.RegisterTaskDefinitionInput{Family: aws.String("web"), ContainerDefinitions: []types.ContainerDefinition{container("web", "app", "sleep", "300000")}}
+	sick.ContainerDefinitions[0].LogConfiguration = nil
+	sick.ContainerDefinitions[0].HealthCheck = &types.HealthCheck{Command: []string{"CMD", "/sample", "exit", "1"}, Interval: aws.Int32(5), Timeout: aws.Int32(2), Retries: aws.Int32(1)}
+	watch = l.watchHealthy("web", 4)
+	l.aws(nil, "ecs", "update-service", "--service", "web", "--task-definition", l.define(sick))
+	l.eventually("the sick version is given up", func() error {
+		s := l.serviceNow("web")
+		if events := fmt.Sprint(eventsOf(s)); strings.Count(events, "rolling back to deployment") != 2 {
+			return fmt.Errorf("%s", events)
+		}
+		return nil
+	})
+	l.aws(nil, "ecs", "wait", "services-stable", "--services", "web")
+	watch()
+
 	l.aws(nil, "ecs", "update-service", "--service", "web", "--desired-count", "1")
 	l.aws(nil, "ecs", "wait", "services-stable", "--services", "web")
 	l.aws(nil, "ecs", "delete-service", "--service", "web", "--force")
@@ -159,4 +175,51 @@ func (l *longshore) watchHealthy(service string, least int) (end func()) {
 			l.t.Errorf("for a moment the service %s had %d of %d tasks", service, fewest, least)
 		}
 	})
+}
+
+// A DAEMON service has its task on the machine; a version that fits nowhere says what it
+// lacks, and is taken back.
+func TestStoryOfADaemon(t *testing.T) {
+	l := up(t, "--no-sample")
+	version := func(memory int32) string {
+		in := &ecs.RegisterTaskDefinitionInput{Family: aws.String("agent"), ContainerDefinitions: []types.ContainerDefinition{container("agent", "app", "sleep", "100000")}}
+		c := &in.ContainerDefinitions[0]
+		c.LogConfiguration, c.Memory = nil, &memory
+		c.HealthCheck = &types.HealthCheck{Command: []string{"CMD", "/sample", "exit", "0"}, Interval: aws.Int32(5), Timeout: aws.Int32(2), Retries: aws.Int32(1)}
+		return l.define(in)
+	}
+	explain := func(want string) {
+		t.Helper()
+		var said string
+		l.eventually("longshore explain says "+want, func() (err error) {
+			if said, err = l.longshoreCLI("explain", "service/agent"); err != nil || !strings.Contains(string(said), want) {
+				return fmt.Errorf("%v: %s", err, said)
+			}
+			return nil
+		})
+	}
+	l.aws(nil, "ecs", "create-service", "--service-name", "agent", "--task-definition", version(32), "--scheduling-strategy", "DAEMON",
+		"--deployment-configuration", "minimumHealthyPercent=0,maximumPercent=100")
+	explain("waiting  for tasks of the wanted deployment to be healthy")
+	l.aws(nil, "ecs", "wait", "services-stable", "--services", "agent")
+	explain("it has the 1 tasks that it wants")
+
+	l.aws(nil, "ecs", "update-service", "--service", "agent", "--task-definition", version(64_000_000))
+	explain("MiB of memory more")
+	stuck := l.serviceNow("agent").CurrentServiceDeployment
+	if _, err := l.ecs().StopServiceDeployment(context.Background(), &ecs.StopServiceDeploymentInput{ServiceDeploymentArn: stuck}); err != nil {
+		t.Fatal(err)
+	}
+	l.eventually("the former version is back", func() error {
+		out, err := l.ecs().DescribeServiceDeployments(context.Background(), &ecs.DescribeServiceDeploymentsInput{ServiceDeploymentArns: []string{*stuck}})
+		if err != nil || out.ServiceDeployments[0].Status != types.ServiceDeploymentStatusRollbackSuccessful {
+			return fmt.Errorf("%+v %w", out, err)
+		}
+		return nil
+	})
+	if s := l.serviceNow("agent"); s.RunningCount != 1 || s.DesiredCount != 1 || !strings.HasSuffix(*s.TaskDefinition, ":1") {
+		t.Errorf("%d of %d run, %s", s.RunningCount, s.DesiredCount, *s.TaskDefinition)
+	}
+	l.aws(nil, "ecs", "delete-service", "--service", "agent")
+	l.aws(nil, "ecs", "wait", "services-inactive", "--services", "agent")
 }

@@ -19,10 +19,11 @@ import (
 
 // Paths of the owner's own operations: signed by the root user, for the service "ecs".
 const (
-	tokensPath = "/_longshore/tokens"
-	nodesPath  = "/_longshore/nodes"
-	keyPath    = "/_longshore/key"
-	usersPath  = "/_longshore/users"
+	tokensPath  = "/_longshore/tokens"
+	nodesPath   = "/_longshore/nodes"
+	keyPath     = "/_longshore/key"
+	usersPath   = "/_longshore/users"
+	explainPath = "/_longshore/explain"
 )
 
 // TokenOptions are what a registration token is asked for with.
@@ -43,12 +44,13 @@ type MadeToken struct {
 
 // adminAnswer is what the owner's operations answer with.
 type adminAnswer struct {
-	Token  *MadeToken      `json:"token,omitempty"`
-	Tokens []iam.TokenInfo `json:"tokens,omitempty"`
-	Nodes  []ecs.NodeInfo  `json:"nodes,omitempty"`
-	User   *MadeUser       `json:"user,omitempty"`
-	Key    *KeyInfo        `json:"key,omitempty"`
-	Error  *adminError     `json:"error,omitempty"`
+	Token       *MadeToken       `json:"token,omitempty"`
+	Tokens      []iam.TokenInfo  `json:"tokens,omitempty"`
+	Nodes       []ecs.NodeInfo   `json:"nodes,omitempty"`
+	User        *MadeUser        `json:"user,omitempty"`
+	Key         *KeyInfo         `json:"key,omitempty"`
+	Explanation *ecs.Explanation `json:"explanation,omitempty"`
+	Error       *adminError      `json:"error,omitempty"`
 }
 
 type adminError struct {
@@ -68,6 +70,7 @@ func (s *Server) handleAdmin() {
 		{"POST " + usersPath, "CreateAccess", s.createUser},
 		{"GET " + keyPath, "DescribeRootKey", s.showKey},
 		{"POST " + keyPath, "RotateRootKey", s.rotateKey},
+		{"GET " + explainPath, "Explain", s.explain},
 		{"GET " + nodesPath, "ListNodes", s.listNodes},
 		{"DELETE " + nodesPath + "/{id}", "RevokeNode", s.revokeNode},
 	} {
@@ -160,6 +163,16 @@ func (s *Server) revokeToken(ctx context.Context, r *http.Request, _ []byte) (ad
 func (s *Server) listNodes(ctx context.Context, _ *http.Request, _ []byte) (adminAnswer, error) {
 	call := wire.CallFrom(ctx)
 	return adminAnswer{Nodes: s.ecs.Nodes(call.Account, call.Region)}, nil
+}
+
+// explain says why a task, a service or a deployment is as it is.
+func (s *Server) explain(ctx context.Context, r *http.Request, _ []byte) (adminAnswer, error) {
+	call := wire.CallFrom(ctx)
+	e, err := s.ecs.Explain(call.Account, call.Region, r.URL.Query().Get("cluster"), r.URL.Query().Get("resource"))
+	if err != nil {
+		return adminAnswer{}, err
+	}
+	return adminAnswer{Explanation: &e}, nil
 }
 
 // revokeNode first ends the node's key, and then gives up what it was to run: a

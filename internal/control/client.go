@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
@@ -90,6 +91,15 @@ func (c *Client) CreateUser(ctx context.Context, o UserOptions) (MadeUser, error
 		return MadeUser{}, err
 	}
 	return *answer.User, nil
+}
+
+// Explain says why a task, a service or a deployment is as it is: ecs.Service.Explain.
+func (c *Client) Explain(ctx context.Context, cluster, ref string) (ecs.Explanation, error) {
+	answer, err := c.do(ctx, http.MethodGet, explainPath+"?"+url.Values{"cluster": {cluster}, "resource": {ref}}.Encode(), nil)
+	if err != nil || answer.Explanation == nil {
+		return ecs.Explanation{}, err
+	}
+	return *answer.Explanation, nil
 }
 
 // Key tells about the root key.

@@ -98,6 +98,7 @@ type keeper struct {
 	id     string // new deployments' and events' ids derive from it
 	launch *launch
 	drawn  int
+	lack   string // why tasks found no place
 	again  time.Duration
 }
 
@@ -117,7 +118,7 @@ func (k *keeper) look(d time.Duration) {
 // step may run again after a conflict, so it begins by forgetting what it had.
 func (k *keeper) step(tx *store.Tx, key string) error {
 	s := k.room
-	k.drawn, k.again = 0, 0
+	k.drawn, k.again, k.lack = 0, 0, ""
 	old, ok := s.services.Get(tx, k.scope, key)
 	if !ok || old.Status == statusInactive {
 		return nil
@@ -183,16 +184,34 @@ func (k *keeper) account(tx *store.Tx, r *serviceRecord) {
 		t.Accounted = true
 		k.room.tasks.Put(tx, k.scope, key, t)
 		d := r.deploymentOf(t)
-		if d == nil || t.StopCode == types.TaskStopCodeServiceSchedulerInitiated || t.StopCode == types.TaskStopCodeUserInitiated {
-			continue
+		if d != nil && t.failed() {
+			k.failed(r, d, t)
 		}
-		r.Steady = false
-		d.Failed++
-		d.UpdatedAt = k.now
-		if wait := rollout.BackoffAfter(d.Failed); wait > 0 {
-			d.NotBefore = k.now.Add(wait)
-			r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) is unable to consistently start tasks successfully. For more information, see the stopped reason of (task %s): %s", r.Name, t.ID, t.StoppedReason))
-		}
+	}
+}
+
+// failed tells whether a task that has ended, or is ending, did so by itself or for its
+// health.
+func (t *Task) failed() bool {
+	switch t.StopCode {
+	case types.TaskStopCodeServiceSchedulerInitiated:
+		return t.StoppedReason == reasonUnhealthy
+	case types.TaskStopCodeUserInitiated:
+		return false
+	}
+	return true
+}
+
+const reasonUnhealthy = "Task failed container health checks"
+
+// failed counts the failure of a task.
+func (k *keeper) failed(r *serviceRecord, d *deployment, t *Task) {
+	r.Steady = false
+	d.Failed++
+	d.UpdatedAt = k.now
+	if wait := rollout.BackoffAfter(d.Failed); wait > 0 {
+		d.NotBefore = k.now.Add(wait)
+		r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) is unable to consistently start tasks successfully. For more information, see the stopped reason of (task %s): %s", r.Name, t.ID, t.StoppedReason))
 	}
 }
 
@@ -348,7 +367,7 @@ func (k *keeper) refused(r *serviceRecord, err error) error {
 	if !ok {
 		return err
 	}
-	r.Steady = false
+	r.Steady, k.lack = false, message
 	r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) was unable to place a task. Reason: %s", r.Name, message))
 	k.look(placeAgain)
 	return nil
@@ -366,7 +385,10 @@ func (k *keeper) unplaced(r *serviceRecord, failures []types.Failure) {
 	if why.Detail != nil {
 		message += " " + *why.Detail
 	}
-	r.Steady = false
+	r.Steady, k.lack = false, deref(why.Reason)
+	if why.Detail != nil {
+		k.lack = *why.Detail
+	}
 	r.say(k.newID("event"), k.now, message)
 	k.look(placeAgain)
 }
@@ -403,7 +425,7 @@ func (k *keeper) stop(tx *store.Tx, r *serviceRecord, stops []rollout.Stop) {
 
 func stopReason(r *serviceRecord, why rollout.Why) string {
 	if why == rollout.Unhealthy {
-		return "Task failed container health checks"
+		return reasonUnhealthy
 	}
 	return "Scaling activity initiated by (deployment " + r.Deployments[0].ID + ")"
 }
@@ -490,6 +512,11 @@ func (k *keeper) conclude(tx *store.Tx, r *serviceRecord, plan rollout.Plan) {
 	if plan.Hold == rollout.Backoff {
 		k.look(plan.Until.Sub(k.now))
 	}
+	hold := holdWords[plan.Hold]
+	if k.lack != "" {
+		hold = waitPlace
+	}
+	r.waits(hold, k.lack, k.now)
 	d := &r.Deployments[0]
 	if plan.Complete && r.Status == statusActive {
 		d.State, d.Reason, d.UpdatedAt = types.DeploymentRolloutStateCompleted, "ECS deployment "+d.ID+" completed.", k.now

@@ -237,6 +237,45 @@ func TestBreakerRollsBack(t *testing.T) {
 	}
 }
 
+// health has a task's container report its health.
+func (r *room) health(arn string, status types.HealthStatus) {
+	r.update(func(tx *store.Tx) {
+		key := memberKey("default", lastPart(arn))
+		old, _ := r.tasks.Get(tx, testScope, key)
+		k := r.tasks.Clone(old)
+		k.setHealth(map[string]types.HealthStatus{"main": status})
+		r.tasks.Put(tx, testScope, key, k)
+	})
+}
+
+// A version whose tasks run but are never healthy is rolled back too.
+func TestBreakerCountsTasksThatAreNeverHealthy(t *testing.T) {
+	r := serviceRoom(t)
+	checked := simple("web", 1, 6)
+	checked.Revision = 3
+	checked.ContainerDefinitions[0].HealthCheck = &types.HealthCheck{Command: []string{"CMD", "check"}}
+	r.define(checked)
+	r.create(2, func(in *ecs.CreateServiceInput) {
+		in.DeploymentConfiguration = &types.DeploymentConfiguration{DeploymentCircuitBreaker: &types.DeploymentCircuitBreaker{Enable: true, Rollback: true}}
+	})
+	r.settle()
+	r.updateService(&ecs.UpdateServiceInput{TaskDefinition: aws.String("web:3")})
+	for range 5 {
+		r.keep()
+		r.obey()
+		for _, arn := range r.serviceTasks(3) {
+			r.health(arn, types.HealthStatusUnhealthy)
+		}
+		r.keep()
+		r.obey()
+		r.advanceClock(time.Minute)
+	}
+	r.wantEvent("deployment failed: tasks failed to start.")
+	if s := r.settle(); len(s.Deployments) != 1 || s.RunningCount != 2 || len(r.serviceTasks(1)) != 2 {
+		t.Errorf("%d deployments, %d running, %d of the old version: %q", len(s.Deployments), s.RunningCount, len(r.serviceTasks(1)), messages(s))
+	}
+}
+
 // A task definition that is deregistered, or is being deleted, still serves the services
 // that have it, or return to it: Terraform deregisters the former one at each change.
 func TestServiceGoesOnWithADefinitionThatIsDeregistered(t *testing.T) {

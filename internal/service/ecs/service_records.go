@@ -42,6 +42,8 @@ type serviceRecord struct {
 	Release string `json:"release,omitempty"`
 	// Steady: it has what it wants, and said so.
 	Steady bool `json:"steady,omitempty"`
+	// Waiting is what the loop's last step waited for; nil: for nothing.
+	Waiting *waiting `json:"waiting,omitempty"`
 	// Events are the latest, newest first.
 	Events []serviceEvent `json:"events,omitempty"`
 }
