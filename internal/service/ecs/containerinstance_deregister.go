@@ -79,7 +79,9 @@ func (s *Service) orphan(tx *store.Tx, sc store.Scope, n *Node, t *Task, now tim
 			return false
 		}
 		t.Version++
-		t.advance(taskStopping, now)
+		if !t.serves() {
+			t.advance(taskStopping, now)
+		}
 	} else {
 		t.stopNow(types.TaskStopCodeUserInitiated, reasonDeregistered, now)
 		s.releaseENI(tx, sc, t, now)

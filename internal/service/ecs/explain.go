@@ -102,11 +102,16 @@ func (s *Service) explainTask(r store.Reader, sc store.Scope, t *Task) Explanati
 	for i := range t.Containers {
 		e.Why = append(e.Why, t.Containers[i].fact())
 	}
+	e.Why = append(e.Why, s.targetFacts(sc, t)...)
 	switch {
 	case t.LastStatus == taskStopped:
 		e.Since = t.StoppedAt
 		e.Why = slices.Insert(e.Why, 0, fmt.Sprintf("%s: %s", t.StopCode, orNone(t.StoppedReason)))
 		return e
+	case t.LastStatus == taskDeactivating:
+		e.Waiting, e.Since = "its targets to drain", t.StoppingAt
+		e.Why = slices.Insert(e.Why, 0, fmt.Sprintf("it is to be stopped: %s", orNone(t.StoppedReason)))
+		e.Next = "a target has drained after the target group's deregistration_delay.timeout_seconds"
 	case t.DesiredStatus == taskStopped:
 		e.Waiting, e.Since = "its containers to end", t.StoppingAt
 		e.Why = slices.Insert(e.Why, 0, fmt.Sprintf("it is being stopped: %s", orNone(t.StoppedReason)))
@@ -117,6 +122,8 @@ func (s *Service) explainTask(r store.Reader, sc store.Scope, t *Task) Explanati
 			e.Waiting, e.Next = "its health check to pass", "the health check's command must exit with 0; its output is in the container's logs if it writes there"
 		} else if t.checksHealth() && t.Health != types.HealthStatusHealthy {
 			e.Waiting, e.Next = "its first health check", "the check runs after its startPeriod, every interval"
+		} else if waits, fails := s.targetHealth(sc, t); waits || fails != "" {
+			e.Waiting, e.Next = "its targets to be healthy", "the target group's health check must pass healthyThresholdCount times in a row"
 		}
 	case t.PullStartedAt.IsZero():
 		e.Waiting, e.Since, e.Next = "its node to take it", t.CreatedAt, "the node's agent starts with it as soon as it has it"
@@ -131,6 +138,24 @@ func (s *Service) explainTask(r store.Reader, sc store.Scope, t *Task) Explanati
 		e.Next = fmt.Sprintf("when it connects, the task's state is known again; after %s its tasks are given up", s.deps.LostAfter)
 	}
 	return e
+}
+
+// targetFacts are a task's places in target groups, each in one line.
+func (s *Service) targetFacts(sc store.Scope, t *Task) (facts []string) {
+	if s.deps.Balancer == nil {
+		return nil
+	}
+	for _, p := range t.Targets {
+		fact := fmt.Sprintf("port %d of container %s is not yet in target group %s", p.ContainerPort, p.Container, p.Group)
+		if p.State != "" {
+			fact = fmt.Sprintf("target %s:%d is %s in target group %s", p.Target.ID, p.Target.Port, p.State, p.Group)
+			if h := s.deps.Balancer.TargetHealth(sc.Account, sc.Region, p.Group, p.Target); h.State != "" {
+				fact += strings.TrimRight(fmt.Sprintf(", %s %s %s", h.State, h.Reason, h.Description), " ")
+			}
+		}
+		facts = append(facts, fact)
+	}
+	return facts
 }
 
 // fact is a container in one line.

@@ -43,6 +43,7 @@ type launch struct {
 	managedTags     bool
 	exec            bool
 	volumes         []types.TaskVolumeConfiguration
+	targets         []TaskTarget
 
 	// What it means, by the records (resolve).
 	cluster    *Cluster
@@ -290,7 +291,7 @@ func (l *launch) newTask(seed string, lot lot, n *Node) *Task {
 		CPU: l.size.taskCPU, Memory: l.size.taskMemory, Overrides: l.overrides,
 		Allocation: Allocation{CPU: l.size.cpu, Memory: l.size.memory, TCP: l.size.tcp, UDP: l.size.udp},
 		Tags:       l.allTags, LastStatus: taskPending, DesiredStatus: taskRunning, Version: 1,
-		Health: types.HealthStatusUnknown,
+		Health: types.HealthStatusUnknown, Targets: slices.Clone(l.targets),
 	}
 	if d.NetworkMode == types.NetworkModeAwsvpc {
 		t.LastStatus = taskProvisioning

@@ -199,6 +199,9 @@ type Task struct {
 	StoppedAt          time.Time `json:"stoppedAt,omitzero"`
 	ExecutionStoppedAt time.Time `json:"executionStoppedAt,omitzero"`
 
+	// Targets are its places in target groups; target.go writes them.
+	Targets []TaskTarget `json:"targets,omitempty"`
+
 	// Health is written by telemetry, Containers and ENI.Status by the Submit*
 	// operations (all through state.go).
 	Health     types.HealthStatus `json:"health,omitempty"`

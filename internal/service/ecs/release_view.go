@@ -253,7 +253,7 @@ func (s *Service) DescribeServiceRevisions(ctx context.Context, in *ecs.Describe
 		a, _ := parseARN(*arn)
 		shown := types.ServiceRevision{
 			ServiceRevisionArn: arn, ServiceArn: optional(serviceARNOf(sc, a.Path[0], a.Path[1])), ClusterArn: optional(clusterARN(sc, a.Path[0])), CreatedAt: &v.CreatedAt,
-			TaskDefinition: optional(taskDefinitionARN(sc, v.Family, v.Revision)), LaunchType: v.LaunchType, CapacityProviderStrategy: v.Providers, NetworkConfiguration: v.Network,
+			TaskDefinition: optional(taskDefinitionARN(sc, v.Family, v.Revision)), LaunchType: v.LaunchType, CapacityProviderStrategy: v.Providers, NetworkConfiguration: v.Network, LoadBalancers: v.LoadBalancers,
 			ContainerImages: s.revisionImages(snap, sc, a.Path[0], v),
 		}
 		shown.PlatformVersion, shown.PlatformFamily = v.platform()

@@ -27,7 +27,7 @@ func (s *Service) render(r store.Reader, sc store.Scope, t *Task, endpoint strin
 	}
 	out := acs.Task{
 		ARN: taskARN(sc, t.Cluster, t.ID), TaskClusterARN: clusterARN(sc, t.Cluster),
-		Family: t.Family, Version: strconv.Itoa(int(t.Revision)), DesiredStatus: t.DesiredStatus,
+		Family: t.Family, Version: strconv.Itoa(int(t.Revision)), DesiredStatus: t.agentDesired(),
 		TaskDefinitionAccountID: sc.Account, LaunchType: string(t.LaunchType),
 		ServiceName: t.Service, Group: t.Group, Zone: t.Zone,
 		NetworkMode: string(networkMode(d)), PIDMode: string(d.PidMode), IPCMode: string(d.IpcMode),

@@ -36,6 +36,8 @@ type Deps struct {
 	// HealthyAfter is how long a service's task without a health check runs before it
 	// counts as healthy; 0 means DefaultHealthyAfter.
 	HealthyAfter time.Duration
+	// Balancer has the target groups of services; nil: services can't have any.
+	Balancer Balancer
 	// Roles makes the credentials of tasks' roles; nil: a task with a role can't start.
 	Roles Roles
 }
@@ -66,6 +68,8 @@ type Service struct {
 	nodeLoop *reconcile.Loop
 	// serviceLoop keeps services as they should be (service_loop.go).
 	serviceLoop *reconcile.Loop
+	// targetLoop registers tasks with load balancers, and deregisters them (target.go).
+	targetLoop *reconcile.Loop
 }
 
 // New builds the room and declares its tables on deps.DB, which must not have
@@ -96,6 +100,7 @@ func New(deps Deps) (*Service, error) {
 	s.watchAssignments()
 	s.watchNodes()
 	s.watchServices()
+	s.watchTargets()
 	return s, nil
 }
 

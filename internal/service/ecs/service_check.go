@@ -43,7 +43,6 @@ func (v *version) strategy(l lot, asked []types.PlacementStrategy) []types.Place
 type servicePart struct {
 	controller    *types.DeploymentController
 	configuration *types.DeploymentConfiguration
-	loadBalancers []types.LoadBalancer
 	registries    []types.ServiceRegistry
 	connect       *types.ServiceConnectConfiguration
 	volumes       []types.ServiceVolumeConfiguration
@@ -63,8 +62,6 @@ func (p *servicePart) check() error {
 	switch {
 	case p.controller != nil && p.controller.Type != types.DeploymentControllerTypeEcs:
 		return errUnsupported("deploymentController %s is not supported yet: use ECS.", clip(string(p.controller.Type)))
-	case len(p.loadBalancers) > 0:
-		return errUnsupported("loadBalancers are not supported yet: there is no Elastic Load Balancing.")
 	case len(p.registries) > 0:
 		return errUnsupported("serviceRegistries are not supported yet: there is no Cloud Map.")
 	case p.connect != nil && p.connect.Enabled:
@@ -81,8 +78,8 @@ func (p *servicePart) check() error {
 		return errUnsupported("availabilityZoneRebalancing ENABLED is not supported yet.")
 	case p.execute:
 		return errUnsupported("enableExecuteCommand is not supported yet: execute-command is not served.")
-	case p.grace != nil && *p.grace != 0:
-		return errInvalidParameter("Health check grace period is only valid for services configured to use load balancers.")
+	case p.grace != nil && *p.grace < 0:
+		return errInvalidParameter("healthCheckGracePeriodSeconds must be at least 0.")
 	case p.desired != nil && (*p.desired < 0 || *p.desired > maxServiceTasks):
 		return errInvalidParameter("desiredCount must be between 0 and %d.", maxServiceTasks)
 	}

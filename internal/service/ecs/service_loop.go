@@ -195,7 +195,7 @@ func (k *keeper) account(tx *store.Tx, r *serviceRecord) {
 func (t *Task) failed() bool {
 	switch t.StopCode {
 	case types.TaskStopCodeServiceSchedulerInitiated:
-		return t.StoppedReason == reasonUnhealthy
+		return t.StoppedReason == reasonUnhealthy || strings.HasPrefix(t.StoppedReason, reasonTarget)
 	case types.TaskStopCodeUserInitiated:
 		return false
 	}
@@ -273,14 +273,19 @@ func (k *keeper) task(tx *store.Tx, r *serviceRecord, t *Task) rollout.Task {
 		return out
 	}
 	out.Phase = rollout.Running
-	switch t.Health {
-	case types.HealthStatusUnhealthy:
+	waits, fails := k.room.targetHealth(k.scope, t)
+	grace := t.StartedAt.Add(time.Duration(r.Grace) * time.Second).Sub(k.now)
+	switch {
+	case t.Health == types.HealthStatusUnhealthy, fails != "" && grace <= 0:
 		out.Unhealthy = true
-	case types.HealthStatusHealthy:
+	case fails != "":
+		out.Waiting = true
+		k.look(grace)
+	case waits, t.checksHealth() && t.Health != types.HealthStatusHealthy:
+		out.Waiting = true // it is told when it is
+	case len(t.Targets) > 0 || t.checksHealth():
 	default:
-		if t.checksHealth() {
-			out.Waiting = true // it says so when it is
-		} else if left := t.StartedAt.Add(k.room.deps.HealthyAfter).Sub(k.now); left > 0 {
+		if left := t.StartedAt.Add(k.room.deps.HealthyAfter).Sub(k.now); left > 0 {
 			out.Waiting = true
 			k.look(left)
 		}
@@ -297,7 +302,7 @@ func (t *Task) checksHealth() bool {
 func (k *keeper) prepare(tx *store.Tx, r *serviceRecord, d *deployment) error {
 	l := k.launch
 	l.askedGroup, l.startedBy, l.ofService = "service:"+r.Name, d.ID, r.Name
-	l.platformVersion, l.network = d.Platform, d.Network
+	l.platformVersion, l.network, l.targets = d.Platform, d.Network, d.targetsOf()
 	l.managedTags, l.propagate, l.tags = r.ManagedTags, "", nil
 	switch r.Propagate {
 	case types.PropagateTagsService:
@@ -407,7 +412,7 @@ func (k *keeper) stop(tx *store.Tx, r *serviceRecord, stops []rollout.Stop) {
 			continue
 		}
 		t := k.room.tasks.Clone(old)
-		if !t.requestStop(types.TaskStopCodeServiceSchedulerInitiated, stopReason(r, stop.Why), k.now) {
+		if !t.requestStop(types.TaskStopCodeServiceSchedulerInitiated, k.stopReason(r, t, stop.Why), k.now) {
 			continue
 		}
 		t.Version++
@@ -423,8 +428,11 @@ func (k *keeper) stop(tx *store.Tx, r *serviceRecord, stops []rollout.Stop) {
 	}
 }
 
-func stopReason(r *serviceRecord, why rollout.Why) string {
+func (k *keeper) stopReason(r *serviceRecord, t *Task, why rollout.Why) string {
 	if why == rollout.Unhealthy {
+		if _, fails := k.room.targetHealth(k.scope, t); fails != "" && t.Health != types.HealthStatusUnhealthy {
+			return fails
+		}
 		return reasonUnhealthy
 	}
 	return "Scaling activity initiated by (deployment " + r.Deployments[0].ID + ")"

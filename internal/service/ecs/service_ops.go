@@ -32,11 +32,15 @@ func (s *Service) CreateService(ctx context.Context, in *ecs.CreateServiceInput)
 		made.Cluster = c.Name
 		v, err := s.versionOf(tx, sc, c, versionAsked{
 			daemon: made.daemon(), definition: deref(in.TaskDefinition), launchType: in.LaunchType, providers: in.CapacityProviderStrategy, platform: deref(in.PlatformVersion), network: in.NetworkConfiguration,
+			balancers: in.LoadBalancers,
 		})
 		if err != nil {
 			return err
 		}
 		if err := checkPlacement(v, made); err != nil {
+			return err
+		}
+		if err := checkGrace(in.HealthCheckGracePeriodSeconds, v); err != nil {
 			return err
 		}
 		if old, ok := s.services.Get(tx, sc, made.Key()); ok && old.Status != statusInactive {
@@ -68,7 +72,7 @@ func (s *Service) CreateService(ctx context.Context, in *ecs.CreateServiceInput)
 func (s *Service) wantedService(ctx context.Context, in *ecs.CreateServiceInput) (*serviceRecord, error) {
 	name := deref(in.ServiceName)
 	part := servicePart{
-		controller: in.DeploymentController, configuration: in.DeploymentConfiguration, loadBalancers: in.LoadBalancers, registries: in.ServiceRegistries,
+		controller: in.DeploymentController, configuration: in.DeploymentConfiguration, registries: in.ServiceRegistries,
 		connect: in.ServiceConnectConfiguration, volumes: in.VolumeConfigurations, lattice: in.VpcLatticeConfigurations, gateways: in.GatewayConnectors,
 		monitoring: in.Monitoring, rebalancing: in.AvailabilityZoneRebalancing, execute: in.EnableExecuteCommand, grace: in.HealthCheckGracePeriodSeconds, desired: in.DesiredCount,
 	}
@@ -79,7 +83,7 @@ func (s *Service) wantedService(ctx context.Context, in *ecs.CreateServiceInput)
 		return nil, errInvalidParameter("Desired count is required for REPLICA services.")
 	case deref(in.TaskDefinition) == "":
 		return nil, errInvalidParameter("TaskDefinition can not be blank.")
-	case deref(in.Role) != "":
+	case deref(in.Role) != "" && len(in.LoadBalancers) == 0:
 		return nil, errInvalidParameter("A role is only valid for services configured to use load balancers.")
 	case in.LaunchType != "" && len(in.CapacityProviderStrategy) > 0:
 		return nil, errInvalidParameter("Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again.")
@@ -111,7 +115,7 @@ func (s *Service) wantedService(ctx context.Context, in *ecs.CreateServiceInput)
 	}
 	sum := sha256.Sum256(raw)
 	return &serviceRecord{
-		Name: name, Status: statusActive, CreatedAt: s.now().UTC(), CreatedBy: wire.CallFrom(ctx).Principal.ARN, Scheduling: scheduling, Desired: deref(in.DesiredCount),
+		Name: name, Status: statusActive, CreatedAt: s.now().UTC(), CreatedBy: wire.CallFrom(ctx).Principal.ARN, Scheduling: scheduling, Desired: deref(in.DesiredCount), Grace: deref(in.HealthCheckGracePeriodSeconds),
 		Token: deref(in.ClientToken), Request: hex.EncodeToString(sum[:]),
 		Configuration: configuration, Constraints: in.PlacementConstraints, Strategy: in.PlacementStrategy,
 		Propagate: in.PropagateTags, ManagedTags: in.EnableECSManagedTags, Tags: in.Tags,
@@ -129,6 +133,7 @@ type versionAsked struct {
 	providers  []types.CapacityProviderStrategyItem
 	platform   string
 	network    *types.NetworkConfiguration
+	balancers  []types.LoadBalancer
 	daemon     bool
 	// kept: the service has the definition already, which may be deregistered by now.
 	kept bool
@@ -145,7 +150,7 @@ func (s *Service) versionOf(tx *store.Tx, sc store.Scope, c *Cluster, a versionA
 		return version{}, err
 	}
 	d := &td.Definition
-	v := version{Family: deref(d.Family), Revision: d.Revision, LaunchType: a.launchType, Providers: a.providers, Platform: a.platform, Network: a.network}
+	v := version{Family: deref(d.Family), Revision: d.Revision, LaunchType: a.launchType, Providers: a.providers, Platform: a.platform, Network: a.network, LoadBalancers: a.balancers}
 	if v.LaunchType == "" && len(v.Providers) == 0 {
 		if !a.daemon {
 			v.Providers = c.DefaultCapacityProviderStrategy
@@ -156,6 +161,9 @@ func (s *Service) versionOf(tx *store.Tx, sc store.Scope, c *Cluster, a versionA
 	}
 	lots, err := v.lots(c, 1)
 	if err != nil {
+		return version{}, err
+	}
+	if err := s.checkLoadBalancers(sc, d, a.balancers); err != nil {
 		return version{}, err
 	}
 	if _, err := s.checkNetwork(sc, d.NetworkMode, v.Network); err != nil {
@@ -171,6 +179,14 @@ func (s *Service) versionOf(tx *store.Tx, sc store.Scope, c *Cluster, a versionA
 		}
 	}
 	return v, nil
+}
+
+// checkGrace refuses a grace period for what no load balancer checks.
+func checkGrace(seconds *int32, v version) error {
+	if deref(seconds) != 0 && len(v.LoadBalancers) == 0 {
+		return errInvalidParameter("Health check grace period is only valid for services configured to use load balancers.")
+	}
+	return nil
 }
 
 // checkPlacement refuses placement that can't be asked for.
@@ -224,7 +240,7 @@ func (s *Service) serviceIn(r store.Reader, sc store.Scope, cluster, ref *string
 // deployment; the number of tasks does not.
 func (s *Service) UpdateService(ctx context.Context, in *ecs.UpdateServiceInput) (*ecs.UpdateServiceOutput, error) {
 	part := servicePart{
-		controller: in.DeploymentController, configuration: in.DeploymentConfiguration, loadBalancers: in.LoadBalancers, registries: in.ServiceRegistries,
+		controller: in.DeploymentController, configuration: in.DeploymentConfiguration, registries: in.ServiceRegistries,
 		connect: in.ServiceConnectConfiguration, volumes: in.VolumeConfigurations, lattice: in.VpcLatticeConfigurations, gateways: in.GatewayConnectors,
 		monitoring: in.Monitoring, rebalancing: in.AvailabilityZoneRebalancing, execute: deref(in.EnableExecuteCommand), grace: in.HealthCheckGracePeriodSeconds, desired: in.DesiredCount,
 	}
@@ -253,6 +269,9 @@ func (s *Service) UpdateService(ctx context.Context, in *ecs.UpdateServiceInput)
 			return err
 		}
 		if err := checkPlacement(v, r); err != nil {
+			return err
+		}
+		if err := checkGrace(in.HealthCheckGracePeriodSeconds, v); err != nil {
 			return err
 		}
 		if first := &r.Deployments[0]; in.ForceNewDeployment || !v.same(first.version) {
@@ -290,6 +309,9 @@ func (r *serviceRecord) change(in *ecs.UpdateServiceInput) {
 		}
 		r.Configuration = merged
 	}
+	if in.HealthCheckGracePeriodSeconds != nil {
+		r.Grace = *in.HealthCheckGracePeriodSeconds
+	}
 	if in.PlacementConstraints != nil {
 		r.Constraints = in.PlacementConstraints
 	}
@@ -311,10 +333,10 @@ func (s *Service) updatedVersion(tx *store.Tx, sc store.Scope, c *Cluster, r *se
 	if err := checkDeployment(&r.Configuration, r.daemon()); err != nil {
 		return was, err
 	}
-	if in.TaskDefinition == nil && in.CapacityProviderStrategy == nil && in.PlatformVersion == nil && in.NetworkConfiguration == nil {
+	if in.TaskDefinition == nil && in.CapacityProviderStrategy == nil && in.PlatformVersion == nil && in.NetworkConfiguration == nil && in.LoadBalancers == nil {
 		return was, nil
 	}
-	a := versionAsked{daemon: r.daemon(), definition: definitionRef(was), kept: true, launchType: was.LaunchType, providers: was.Providers, platform: was.Platform, network: was.Network}
+	a := versionAsked{daemon: r.daemon(), definition: definitionRef(was), kept: true, launchType: was.LaunchType, providers: was.Providers, platform: was.Platform, network: was.Network, balancers: was.LoadBalancers}
 	if in.TaskDefinition != nil {
 		a.definition, a.kept = *in.TaskDefinition, false
 	}
@@ -326,6 +348,9 @@ func (s *Service) updatedVersion(tx *store.Tx, sc store.Scope, c *Cluster, r *se
 	}
 	if in.NetworkConfiguration != nil {
 		a.network = in.NetworkConfiguration
+	}
+	if in.LoadBalancers != nil {
+		a.balancers = in.LoadBalancers
 	}
 	return s.versionOf(tx, sc, c, a)
 }

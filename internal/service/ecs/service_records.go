@@ -28,11 +28,13 @@ type serviceRecord struct {
 	Scheduling    types.SchedulingStrategy      `json:"scheduling,omitempty"`
 	Desired       int32                         `json:"desired"`
 	Configuration types.DeploymentConfiguration `json:"configuration"`
-	Constraints   []types.PlacementConstraint   `json:"constraints,omitempty"`
-	Strategy      []types.PlacementStrategy     `json:"strategy,omitempty"`
-	Propagate     types.PropagateTags           `json:"propagate,omitempty"`
-	ManagedTags   bool                          `json:"managedTags,omitempty"`
-	Tags          []types.Tag                   `json:"tags,omitempty"`
+	// Grace is how many seconds of a task's life its targets may be unhealthy.
+	Grace       int32                       `json:"grace,omitempty"`
+	Constraints []types.PlacementConstraint `json:"constraints,omitempty"`
+	Strategy    []types.PlacementStrategy   `json:"strategy,omitempty"`
+	Propagate   types.PropagateTags         `json:"propagate,omitempty"`
+	ManagedTags bool                        `json:"managedTags,omitempty"`
+	Tags        []types.Tag                 `json:"tags,omitempty"`
 
 	// Deployments are those that have tasks, the wanted one first.
 	Deployments []deployment `json:"deployments"`
@@ -56,6 +58,8 @@ type version struct {
 	Providers  []types.CapacityProviderStrategyItem `json:"providers,omitempty"`
 	Platform   string                               `json:"platform,omitempty"`
 	Network    *types.NetworkConfiguration          `json:"network,omitempty"`
+	// LoadBalancers are the target groups that its tasks are in.
+	LoadBalancers []types.LoadBalancer `json:"loadBalancers,omitempty"`
 }
 
 // deployment is one revision of a service on its way. Tasks carry its ID in StartedBy.

@@ -119,6 +119,9 @@ func (s *Service) serviceView(r store.Reader, sc store.Scope, x *serviceRecord, 
 		d := &x.Deployments[0]
 		v.TaskDefinition = optional(taskDefinitionARN(sc, d.Family, d.Revision))
 		v.LaunchType, v.CapacityProviderStrategy, v.NetworkConfiguration = d.LaunchType, d.Providers, d.Network
+		if len(d.LoadBalancers) > 0 {
+			v.LoadBalancers, v.HealthCheckGracePeriodSeconds = d.LoadBalancers, &x.Grace
+		}
 		v.PlatformVersion, v.PlatformFamily = d.platform()
 	}
 	for i := range x.Events {

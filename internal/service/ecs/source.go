@@ -204,7 +204,7 @@ func (s *Service) assignment(snap *store.Snapshot, x acs.Session, t *Task) acs.A
 	sc := sessionScope(x)
 	return acs.Assignment{
 		TaskARN: taskARN(sc, t.Cluster, t.ID), ClusterARN: clusterARN(sc, t.Cluster), CreatedAt: t.CreatedAt,
-		Desired: t.DesiredStatus, Started: t.reported(),
+		Desired: t.agentDesired(), Started: t.reported(),
 		Roles:  roleTypes(s.rolesOf(snap, sc, t)),
 		Render: func() (acs.Task, error) { return s.render(snap, sc, t, x.Endpoint) },
 	}

@@ -88,6 +88,9 @@ func (t *Task) requestStop(code types.TaskStopCode, reason string, now time.Time
 	if t.StoppingAt.IsZero() {
 		t.StoppingAt = now
 	}
+	if t.serves() {
+		t.advance(taskDeactivating, now) // its agent stops it when its targets have drained
+	}
 	return true
 }
 

@@ -69,7 +69,7 @@ func (w *wakers) wake(node store.Ref, arn func() string) {
 func (s *Service) watchAssignments() {
 	s.tasks.Subscribe(func(c store.Change[Task]) {
 		t := cmp.Or(c.New, c.Old)
-		if c.Old != nil && c.New != nil && c.Old.DesiredStatus == c.New.DesiredStatus && c.New.LastStatus != taskStopped {
+		if c.Old != nil && c.New != nil && c.Old.agentDesired() == c.New.agentDesired() && c.New.LastStatus != taskStopped {
 			return
 		}
 		s.wakers.wake(store.Ref{Scope: c.Scope, ID: t.NodeID}, func() string { return taskARN(c.Scope, t.Cluster, t.ID) })
