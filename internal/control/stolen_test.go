@@ -130,6 +130,7 @@ func (s *theft) call(c node.Credentials, service, target string, body []byte) (c
 // everything is a body that names an instance and a task wherever an operation of
 // ECS or CloudWatch Logs might look.
 func everything(instance, task string) map[string]any {
+	release := "arn:aws:ecs:" + testRegion + ":" + testAccount + ":service-deployment/default/svc/0123456789abcdefghijk"
 	id := task[strings.LastIndexByte(task, '/')+1:]
 	return map[string]any{
 		"cluster": "default", "clusters": []string{"default"}, "clusterName": "other",
@@ -144,6 +145,7 @@ func everything(instance, task string) map[string]any {
 		"name": "serviceLongArnFormat", "value": "enabled", "settings": []any{map[string]any{"name": "containerInsights", "value": "disabled"}},
 		"capacityProviders": []string{"FARGATE"}, "defaultCapacityProviderStrategy": []any{map[string]any{"capacityProvider": "FARGATE"}},
 		"force": true, "service": "svc", "services": []string{"svc"}, "serviceName": "svc", "desiredCount": 1,
+		"protectionEnabled": true, "serviceDeploymentArn": release, "serviceDeploymentArns": []string{release}, "serviceRevisionArns": []string{strings.Replace(release, "deployment", "revision", 1)},
 
 		"logGroupName": "/victim", "logStreamName": "web/main/" + id, "logEvents": []any{map[string]any{"timestamp": time.Now().UnixMilli(), "message": "forged"}},
 		"retentionInDays": 1, "filterName": "f", "filterPattern": "", "destinationArn": "arn:aws:lambda:eu-west-1:123456789012:function:f",
@@ -185,7 +187,8 @@ func TestAStolenKeyOpensNothingElse(t *testing.T) {
 	// What the members of everything are called otherwise in some operations.
 	change := map[string]map[string]any{
 		"ecs ListTaskDefinitionFamilies": {"status": "ALL"}, "ecs ListTaskDefinitions": {"status": "ACTIVE"},
-		"logs CreateLogGroup": {"tags": map[string]string{"k": "v"}}, "logs TagResource": {"tags": map[string]string{"k": "v"}},
+		"ecs ListServiceDeployments": {"status": []string{"PENDING"}},
+		"logs CreateLogGroup":        {"tags": map[string]string{"k": "v"}}, "logs TagResource": {"tags": map[string]string{"k": "v"}},
 		"logs TagLogGroup": {"tags": map[string]string{"k": "v"}}, "logs UntagLogGroup": {"tags": []string{"k"}},
 		"logs PutLogGroupDeletionProtection": {"deletionProtectionEnabled": true},
 	}
