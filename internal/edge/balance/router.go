@@ -18,8 +18,8 @@ type Request struct {
 	Path string
 	// Query as it came, without ?.
 	Query string
-	// Header gives the values of a header by its canonical name.
-	Header func(name string) []string
+	// Header holds values by canonical names, as net/http has it.
+	Header map[string][]string
 	Source netip.Addr
 }
 
@@ -112,7 +112,7 @@ func newTest(c *Condition) (test, error) {
 		match, err := newMatcher(c, true)
 		name := canonical(c.HeaderName)
 		return func(q *Request) bool {
-			return slices.ContainsFunc(q.Header(name), func(v string) bool { return match(strings.ToLower(v)) })
+			return slices.ContainsFunc(q.Header[name], func(v string) bool { return match(strings.ToLower(v)) })
 		}, err
 	case HTTPMethod:
 		return func(q *Request) bool { return slices.Contains(c.Values, q.Method) }, nil

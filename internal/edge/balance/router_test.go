@@ -1,7 +1,6 @@
 package balance
 
 import (
-	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -13,9 +12,9 @@ func fixed(status int) []Action {
 
 // ask is a request that most cases change a little.
 func ask(change func(*Request)) *Request {
-	h := http.Header{"X-Env": {"Prod", "blue"}, "User-Agent": {"curl/8.1"}}
+	h := map[string][]string{"X-Env": {"Prod", "blue"}, "User-Agent": {"curl/8.1"}}
 	q := &Request{Method: "GET", Host: "Shop.Example.com", Path: "/img/a/b.png", Query: "Version=V1&x=a%20b&empty",
-		Header: h.Values, Source: netip.MustParseAddr("10.1.2.3")}
+		Header: h, Source: netip.MustParseAddr("10.1.2.3")}
 	if change != nil {
 		change(q)
 	}
