@@ -23,34 +23,33 @@ const (
 	statusIncompatible = 464
 )
 
-// forward sends the request to a target and its response to the client.
-func (x *exchange) forward(a *balance.Forward, rule string) {
+// forward sends the request to a target and its response to the client. It is false when
+// the table has changed, and nothing was sent.
+func (x *exchange) forward(a *balance.Forward, rule string) bool {
+	x.cookies = nil
 	g := x.group(a, rule)
 	if g == nil {
 		x.fail(http.StatusServiceUnavailable)
-		return
+		return true
 	}
-	config := g.pool.Load().config
-	if !compatible(config, x.r) {
+	if !compatible(g.pool.Load().config, x.r) {
 		x.closing = x.closing || x.r.ProtoMajor == 1
 		x.fail(statusIncompatible)
-		return
+		return true
 	}
-	ctx, cancel := context.WithCancelCause(x.r.Context())
-	fl := x.f.takeOff(x.c.idle, cancel, unblock(x.w))
-	defer fl.land()
-	out, body := x.outgoing(ctx, fl)
-	if body != nil {
-		defer x.uploaded(body)
+	if x.out == nil {
+		ctx, cancel := context.WithCancelCause(x.r.Context())
+		x.fl = x.f.takeOff(x.c.idle, cancel, unblock(x.w))
+		x.prepare(ctx)
 	}
-	x.try(g, fl, out, body)
+	return x.try(g)
 }
 
 // uploaded counts the body. Where its end was not read, the server reads on after this:
 // not for longer than the idle timeout.
-func (x *exchange) uploaded(body *upload) {
-	x.c.counters.bytes.Add(body.n.Load())
-	if !body.ended.Load() {
+func (x *exchange) uploaded() {
+	x.c.counters.bytes.Add(x.body.n.Load())
+	if !x.body.ended.Load() {
 		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(x.c.idle))
 	}
 }
@@ -91,9 +90,9 @@ func compatible(g *balance.TargetGroup, r *http.Request) bool {
 	return !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
 }
 
-// outgoing is the request for the target, but for its address; body is nil if it has
-// none. It takes the header over: nobody else needs it.
-func (x *exchange) outgoing(ctx context.Context, fl *flight) (*http.Request, *upload) {
+// prepare makes the request for the target, but for its address. It takes the header
+// over: nobody else needs it.
+func (x *exchange) prepare(ctx context.Context) {
 	h := x.r.Header
 	upgrade, trailers := removeHopByHop(h)
 	if upgrade != "" && x.r.ProtoMajor == 1 {
@@ -113,43 +112,44 @@ func (x *exchange) outgoing(ctx context.Context, fl *flight) (*http.Request, *up
 		Host:   x.host(), Header: h, ContentLength: x.r.ContentLength, Close: x.alone,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
-	out = out.WithContext(ctx)
+	x.out = out.WithContext(ctx)
 	if x.r.ContentLength == 0 || x.r.Body == nil || x.r.Body == http.NoBody {
-		out.Body = http.NoBody
-		return out, nil
+		x.out.Body = http.NoBody
+		return
 	}
-	body := &upload{body: x.r.Body, fl: fl}
-	out.Body, out.Trailer = body, x.r.Trailer
+	x.body = &upload{body: x.r.Body, fl: x.fl}
+	x.out.Body, x.out.Trailer = x.body, x.r.Trailer
 	// The response may come before the body has ended; HTTP/2 can do that anyway.
 	_ = http.NewResponseController(x.w).EnableFullDuplex()
-	return out, body
 }
 
 // try sends the request to targets until one answers.
-func (x *exchange) try(g *group, fl *flight, out *http.Request, body *upload) {
+func (x *exchange) try(g *group) bool {
 	var tried []*target
 	sent := 0
 	for {
 		t := x.target(g, tried)
+		if t == nil && sent == 0 && x.f.compiled.Load() != x.c {
+			return false
+		}
 		if t == nil && sent == 0 {
 			x.fail(http.StatusServiceUnavailable)
-			return
+			return true
 		}
 		if t == nil {
 			x.fail(http.StatusBadGateway)
-			return
+			return true
 		}
 		tried = append(tried, t)
-		if !t.begin(fl) {
+		if !t.begin(x.fl) {
 			continue // It has just begun to drain: the pool of now is without it.
 		}
 		if sent++; sent == 1 {
 			x.c.counters.requests.Add(1)
 			g.counters.requests.Add(1)
 		}
-		again := x.attempt(t, fl, out, body, sent < mostAttempts)
-		if !again {
-			return
+		if !x.attempt(t, sent < mostAttempts) {
+			return true
 		}
 	}
 }
@@ -167,7 +167,8 @@ func (x *exchange) target(g *group, tried []*target) *target {
 }
 
 // attempt is true when the request is to be sent to another target.
-func (x *exchange) attempt(t *target, fl *flight, out *http.Request, body *upload, more bool) bool {
+func (x *exchange) attempt(t *target, more bool) bool {
+	fl, out := x.fl, x.out
 	defer t.done(fl)
 	out.URL.Scheme, out.URL.Host = "http", t.address
 	if t.key.protocol == balance.HTTPS {
@@ -181,10 +182,10 @@ func (x *exchange) attempt(t *target, fl *flight, out *http.Request, body *uploa
 			x.c.counters.dialErrors.Add(1)
 			t.group.counters.dialErrors.Add(1)
 		}
-		if more && repeatable(out, body, fl, dial) {
+		if more && x.repeatable(dial) {
 			return true
 		}
-		x.failed(t, fl, err)
+		x.failed(t, err)
 		return false
 	}
 	defer res.Body.Close()
@@ -208,20 +209,22 @@ func (x *exchange) attempt(t *target, fl *flight, out *http.Request, body *uploa
 // repeatable tells whether a request that has failed may be sent to another target: no
 // connection was made, or it is safe and has no body. One that was cut, or took too long
 // to connect, is not tried again.
-func repeatable(out *http.Request, body *upload, fl *flight, dial *dialError) bool {
-	if fl.why() != nil || out.Context().Err() != nil {
+func (x *exchange) repeatable(dial *dialError) bool {
+	if x.fl.why() != nil || x.out.Context().Err() != nil {
 		return false
 	}
 	if dial != nil {
 		var timeout net.Error
-		return !(errors.As(dial.err, &timeout) && timeout.Timeout()) && (body == nil || body.n.Load() == 0)
+		return !(errors.As(dial.err, &timeout) && timeout.Timeout()) && (x.body == nil || x.body.n.Load() == 0)
 	}
-	safe := out.Method == http.MethodGet || out.Method == http.MethodHead || out.Method == http.MethodOptions
-	return safe && body == nil
+	method := x.out.Method
+	safe := method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
+	return safe && x.body == nil
 }
 
 // failed answers for a target that did not.
-func (x *exchange) failed(t *target, fl *flight, err error) {
+func (x *exchange) failed(t *target, err error) {
+	fl := x.fl
 	status := http.StatusBadGateway
 	var timeout net.Error
 	switch cause := fl.why(); {

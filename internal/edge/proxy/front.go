@@ -28,9 +28,11 @@ type port struct {
 // front serves the connections of one listener; it follows the table, as long as its kind
 // stays.
 type front struct {
-	server   *Server
-	kind     kind
-	compiled atomic.Pointer[compiled]
+	server *Server
+	kind   kind
+	// compiled is shared with the fronts whose place this one has taken, so that what is
+	// left of them follows the table too.
+	compiled *atomic.Pointer[compiled]
 	address  net.Addr
 	// open counts connections.
 	open atomic.Int64
@@ -96,7 +98,16 @@ func (s *Server) follow(p *port, c *compiled) {
 		f.compiled.Store(c)
 		return
 	}
-	p.front.Store(s.newFront(c, p.listener.Addr()))
+	next := s.newFront(c, p.listener.Addr())
+	if f.kind.balancer != next.kind.balancer || (f.http == nil) != (next.http == nil) {
+		// Another one's socket now: as if the listener had gone.
+		p.front.Store(next)
+		s.running.Go(func() { f.drain(s.options.DrainTimeout) })
+		return
+	}
+	next.compiled = f.compiled
+	p.front.Store(next)
+	next.compiled.Store(c)
 	f.leaving.Store(true)
 	s.running.Go(func() {
 		timer := time.NewTimer(s.options.DrainTimeout)
@@ -193,7 +204,7 @@ func (f *front) take(c net.Conn) bool {
 }
 
 func (s *Server) newFront(c *compiled, address net.Addr) *front {
-	f := &front{server: s, kind: c.kind(), address: address, ended: make(chan struct{}), flights: map[*flight]bool{}}
+	f := &front{server: s, kind: c.kind(), compiled: new(atomic.Pointer[compiled]), address: address, ended: make(chan struct{}), flights: map[*flight]bool{}}
 	f.compiled.Store(c)
 	s.fronts[f] = true
 	if c.layer4() {
@@ -278,6 +289,9 @@ func withBirth(ctx context.Context, _ net.Conn) context.Context {
 	return context.WithValue(ctx, birthKey{}, time.Now())
 }
 
+// lastWords is how long answers to requests that were cut may take.
+const lastWords = time.Second
+
 // drain ends the front: what runs may end within the timeout, and is ended then.
 func (f *front) drain(timeout time.Duration) {
 	f.Close()
@@ -294,6 +308,10 @@ func (f *front) drain(timeout time.Duration) {
 	case <-ctx.Done():
 		f.cutAll()
 		if f.http != nil {
+			// Those that were cut are told so.
+			last, cancel := context.WithTimeout(context.Background(), lastWords)
+			f.http.Shutdown(last)
+			cancel()
 			f.http.Close()
 		}
 		<-landed

@@ -22,7 +22,16 @@ type exchange struct {
 	// closing: the client's connection ends with the response. alone: so does the target's.
 	closing, alone bool
 	cookies        http.Header
+
+	// For what is forwarded; body is nil if there is none.
+	fl   *flight
+	out  *http.Request
+	body *upload
 }
+
+// mostTables is how many tables a request may try: each time, the group that it was to go
+// to is gone, and a new table there.
+const mostTables = 8
 
 // ServeHTTP answers a request by the table of this moment.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -38,14 +47,37 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		dropInvalid(r.Header)
 	}
 	q := balance.Request{Method: r.Method, Host: hostOf(r), Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Header: r.Header, Source: sourceOf(r)}
-	action, rule := x.c.router.Route(&q)
+	defer x.end()
+	for range mostTables {
+		if x.dispatch(&q) {
+			return
+		}
+		x.c = f.compiled.Load()
+	}
+	x.fail(http.StatusServiceUnavailable)
+}
+
+// dispatch is false when the table has changed under the request, and nothing was done.
+func (x *exchange) dispatch(q *balance.Request) bool {
+	action, rule := x.c.router.Route(q)
 	switch action.Type {
 	case balance.RedirectAction:
-		x.redirect(action.Redirect, &q)
+		x.redirect(action.Redirect, q)
 	case balance.FixedResponseAction:
 		x.fixed(action.FixedResponse)
 	default:
-		x.forward(action.Forward, rule)
+		return x.forward(action.Forward, rule)
+	}
+	return true
+}
+
+// end is the last that is done with a request.
+func (x *exchange) end() {
+	if x.body != nil {
+		x.uploaded()
+	}
+	if x.fl != nil {
+		x.fl.land()
 	}
 }
 

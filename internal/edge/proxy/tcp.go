@@ -28,13 +28,13 @@ func (f *front) flow(client net.Conn) bool {
 		defer f.left(c.counters)
 		defer fl.land()
 		defer client.Close()
-		f.connect(ctx, c, fl, client)
+		f.pass(ctx, c, fl, client)
 	})
 	return true
 }
 
-// connect chooses a target that can be reached and passes the flow on.
-func (f *front) connect(ctx context.Context, c *compiled, fl *flight, client net.Conn) {
+// pass shakes hands where TLS ends here, and finds the flow a target.
+func (f *front) pass(ctx context.Context, c *compiled, fl *flight, client net.Conn) {
 	if f.kind.protocol == balance.TLS {
 		shaken := tls.Server(client, f.tls())
 		within, cancel := context.WithTimeout(ctx, dialTimeout)
@@ -44,10 +44,20 @@ func (f *front) connect(ctx context.Context, c *compiled, fl *flight, client net
 		}
 		client = shaken
 	}
+	for range mostTables {
+		if f.connect(ctx, c, fl, client) {
+			return
+		}
+		c = f.compiled.Load()
+	}
+}
+
+// connect is false when the table has changed under the flow, and no target was tried.
+func (f *front) connect(ctx context.Context, c *compiled, fl *flight, client net.Conn) bool {
 	action, _ := c.router.Route(&balance.Request{Source: sourceAddress(client)})
 	g := c.groups[action.Forward.PickGroup(f.server.options.Random())]
 	if g == nil {
-		return
+		return true
 	}
 	p := g.pool.Load()
 	flow := client.RemoteAddr().String()
@@ -58,21 +68,21 @@ func (f *front) connect(ctx context.Context, c *compiled, fl *flight, client net
 	for i, t := range p.routable {
 		names[i] = t.address
 	}
-	for i, at := range balance.ByFlow(names, flow) {
-		if i == mostAttempts || ctx.Err() != nil {
-			return
+	tried := 0
+	for _, at := range balance.ByFlow(names, flow) {
+		t := p.routable[at]
+		if !t.begin(fl) {
+			continue
 		}
-		if f.through(ctx, c, fl, client, p.routable[at]) {
-			return
+		if tried++; f.through(ctx, c, fl, client, t) || tried == mostAttempts || ctx.Err() != nil {
+			return true
 		}
 	}
+	return tried > 0 || g.pool.Load() == p && f.compiled.Load() == c
 }
 
 // through is false when the target cannot be reached.
 func (f *front) through(ctx context.Context, c *compiled, fl *flight, client net.Conn, t *target) bool {
-	if !t.begin(fl) {
-		return false
-	}
 	defer t.done(fl)
 	began := time.Now()
 	conn, err := f.server.dial(ctx, "tcp", t.address)
