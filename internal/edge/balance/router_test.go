@@ -2,8 +2,11 @@ package balance
 
 import (
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func fixed(status int) []Action {
@@ -163,4 +166,16 @@ func TestRedirect(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
+}
+
+// Patterns mean what the regular expressions mean that they stand for.
+func TestPatternsAreRegularExpressions(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.StringMatching(`[ab*?é.]{0,8}`).Draw(t, "pattern")
+		subject := rapid.StringMatching(`[abé.]{0,10}`).Draw(t, "subject")
+		expression := "^" + strings.NewReplacer(`\*`, ".*", `\?`, ".").Replace(regexp.QuoteMeta(text)) + "$"
+		if got, want := newPattern(text, false, false).match(subject), regexp.MustCompile(expression).MatchString(subject); got != want {
+			t.Errorf("%q matches %q: %v, as an expression: %v", text, subject, got, want)
+		}
+	})
 }

@@ -209,6 +209,9 @@ type TargetGroup struct {
 	// KeepConnections lets the flows of a network load balancer go on after the
 	// deregistration delay (deregistration_delay.connection_termination.enabled=false).
 	KeepConnections bool
+	// KeepUnhealthyConnections lets the flows of a target that has become unhealthy go on
+	// (target_health_state.unhealthy.connection_termination.enabled=false).
+	KeepUnhealthyConnections bool
 	// Algorithm is load_balancing.algorithm.type; "": round_robin.
 	Algorithm string
 	// ProxyProtocol is proxy_protocol_v2.enabled.

@@ -66,7 +66,11 @@ func (g *group) observe(ctx context.Context, t *target, r balance.Result) {
 		}
 		g.publish()
 	}
+	ends := after.State == balance.Unhealthy && g.config.Layer4() && !g.config.KeepUnhealthyConnections
 	g.mu.Unlock()
+	if ends && before.State == balance.Healthy {
+		t.cutFlights(errUnhealthy)
+	}
 	if after.State != before.State || after.Reason != before.Reason {
 		g.server.options.Log.Info("target health", "group", g.id, "target", t.key.String(), "state", after.State, "reason", after.Reason, "description", after.Description)
 		g.server.options.Changed()

@@ -113,13 +113,16 @@ func (c *compiled) prepare(before *compiled) (err error) {
 }
 
 // certificate is the first that the client can take, else the first.
-func (c *compiled) certificate(hello *tls.ClientHelloInfo) *tls.Certificate {
+func (c *compiled) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if len(c.certificates) == 0 {
+		return nil, errors.New("the listener does not speak TLS any more: connect again")
+	}
 	for i := range c.certificates {
 		if hello.SupportsCertificate(&c.certificates[i]) == nil {
-			return &c.certificates[i]
+			return &c.certificates[i], nil
 		}
 	}
-	return &c.certificates[0]
+	return &c.certificates[0], nil
 }
 
 // protocols that clients may speak. HTTP/2 without TLS, by prior knowledge, is beyond

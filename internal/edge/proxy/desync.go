@@ -9,7 +9,8 @@ import (
 
 // suspicion is how a request may be understood differently by another server. What AWS
 // calls severe (lengths that contradict each other, transfer encodings that nobody knows,
-// malformed headers) does not come this far: net/http refuses it.
+// malformed headers) does not come this far: net/http refuses it. Of a length beside a
+// transfer encoding it drops the length, so that this is not seen here, nor by a target.
 type suspicion int
 
 const (

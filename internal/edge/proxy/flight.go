@@ -13,9 +13,10 @@ import (
 
 // Why a flight was cut.
 var (
-	errIdle     = errors.New("nothing was sent or received within the idle timeout")
-	errDrained  = errors.New("the target's deregistration delay is over")
-	errShutdown = errors.New("the listener is gone, and the time to drain it is over")
+	errIdle      = errors.New("nothing was sent or received within the idle timeout")
+	errDrained   = errors.New("the target's deregistration delay is over")
+	errUnhealthy = errors.New("the target is unhealthy")
+	errShutdown  = errors.New("the listener is gone, and the time to drain it is over")
 )
 
 // flight is a request, or a flow of TCP, while it runs: it can be cut from outside, and

@@ -255,6 +255,32 @@ func TestUnknownTypesAreNotGuessed(t *testing.T) {
 	}
 }
 
+// What has no body keeps its headers.
+func TestHeadersWithoutBodies(t *testing.T) {
+	s := start(t, Options{})
+	s.healthy(simple(backend(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Etag", "e")
+		switch {
+		case r.URL.Path == "/304":
+			w.WriteHeader(304)
+		case r.URL.Path == "/204":
+			w.WriteHeader(204)
+		case r.Method == "HEAD":
+			w.Header().Set("Content-Length", "1234")
+		}
+	})))
+	for path, want := range map[string]string{"/304": "304 ", "/204": "204 ", "/": "200 1234"} {
+		method := "GET"
+		if path == "/" {
+			method = "HEAD"
+		}
+		res, err := s.send(newClient(t), method, path, nil)
+		if err != nil || fmt.Sprint(res.StatusCode, " ", res.Header.Get("Content-Length")) != want || res.Header.Get("Etag") != "e" {
+			t.Errorf("%s %s: %v %v", method, path, res.Response, err)
+		}
+	}
+}
+
 func TestConnectionsToTargetsAreKept(t *testing.T) {
 	s := start(t, Options{})
 	var mu sync.Mutex

@@ -105,9 +105,9 @@ func (s *Server) follow(p *port, c *compiled) {
 		s.running.Go(func() { f.drain(s.options.DrainTimeout) })
 		return
 	}
+	f.compiled.Store(c)
 	next.compiled = f.compiled
 	p.front.Store(next)
-	next.compiled.Store(c)
 	f.leaving.Store(true)
 	s.running.Go(func() {
 		timer := time.NewTimer(s.options.DrainTimeout)
@@ -240,7 +240,7 @@ func (s *Server) newFront(c *compiled, address net.Addr) *front {
 // tls asks the table for a certificate at each handshake.
 func (f *front) tls() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		return f.compiled.Load().certificate(hello), nil
+		return f.compiled.Load().certificate(hello)
 	}}
 }
 

@@ -317,22 +317,27 @@ func (t *target) cut() {
 	t.mu.Lock()
 	t.gone = true
 	t.end.Stop()
-	keep := t.transport == nil && t.group.pool.Load().config.KeepConnections
-	var cut []*flight
-	if !keep {
-		for f := range t.flights {
-			cut = append(cut, f)
-		}
-	}
 	t.mu.Unlock()
-	for _, f := range cut {
-		f.cut(errDrained)
+	if t.transport != nil || !t.group.pool.Load().config.KeepConnections {
+		t.cutFlights(errDrained)
 	}
 	if t.transport != nil {
 		t.transport.CloseIdleConnections()
 	}
 	t.group.server.leaving.drop(t)
 	t.group.server.options.Changed()
+}
+
+func (t *target) cutFlights(cause error) {
+	t.mu.Lock()
+	cut := make([]*flight, 0, len(t.flights))
+	for f := range t.flights {
+		cut = append(cut, f)
+	}
+	t.mu.Unlock()
+	for _, f := range cut {
+		f.cut(cause)
+	}
 }
 
 func (t *target) isGone() bool {

@@ -109,6 +109,11 @@ func TestHTTPSByNameAndProtocol(t *testing.T) {
 	if _, err := s.secure(trustC, true).Get("https://c.example.com/"); err != nil || s.Addr("l").String() != address {
 		t.Errorf("%v, at %s instead of %s", err, s.Addr("l"), address)
 	}
+	// From HTTPS to HTTP and back, on the same socket.
+	s.healthy(simple(table.TargetGroups[0].Targets...))
+	if res := s.get("/clear"); res.StatusCode != 200 || s.Addr("l").String() != address {
+		t.Errorf("%d in the clear, at %s instead of %s", res.StatusCode, s.Addr("l"), address)
+	}
 	off := over(balance.HTTPS, simple(table.TargetGroups[0].Targets...), c)
 	off.LoadBalancers[0].NoHTTP2 = true
 	s.healthy(off)

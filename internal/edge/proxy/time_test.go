@@ -183,47 +183,68 @@ func TestDraining(t *testing.T) {
 }
 
 func TestIdleTimeouts(t *testing.T) {
-	inMemory(t, func(t *testing.T, m *memory, s *rig) {
-		m.serve(t, "10.0.0.1:80", func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/drip" {
-				for range 5 {
-					time.Sleep(8 * time.Second)
-					io.WriteString(w, ".")
-					http.NewResponseController(w).Flush()
-				}
-			}
-			if r.URL.Path == "/hang" || r.URL.Path == "/stop" {
-				if r.URL.Path == "/stop" {
-					io.WriteString(w, "some")
-					http.NewResponseController(w).Flush()
-				}
-				<-r.Context().Done()
-			}
-			io.Copy(io.Discard, r.Body)
+	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(version, func(t *testing.T) {
+			inMemory(t, func(t *testing.T, m *memory, s *rig) { idleTimeouts(t, m, s, version) })
 		})
-		table := simple(at("10.0.0.1"))
-		table.LoadBalancers[0].IdleTimeoutSeconds = 10
-		s.healthy(table)
-		stalled, end := io.Pipe()
-		for path, want := range map[string]string{"/drip": "200 ..... <nil> 40s", "/hang": "504  <nil> 10s", "/stop": "200 some unexpected EOF 10s", "/stall": "408  <nil> 10s"} {
-			var body io.Reader
-			if path == "/stall" {
-				body = stalled
+	}
+}
+
+func idleTimeouts(t *testing.T, m *memory, s *rig, version string) {
+	m.serve(t, "10.0.0.1:80", func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		switch r.URL.Path {
+		case "/drip":
+			for range 5 {
+				time.Sleep(8 * time.Second)
+				io.WriteString(w, ".")
+				control.Flush()
 			}
-			began := time.Now()
-			res, err := s.send(m.client(t), "POST", path, body)
-			if strings.HasPrefix(res.text, "<html>") {
-				res.text = ""
-			}
-			if got := fmt.Sprint(res.StatusCode, " ", res.text, " ", err, " ", time.Since(began)); got != want {
-				t.Errorf("%s: %s, want %s", path, got, want)
-			}
+		case "/stop":
+			io.WriteString(w, "some")
+			control.Flush()
+			<-r.Context().Done()
+		case "/hang":
+			<-r.Context().Done()
 		}
-		end.Close()
-		if c := s.Counters().LoadBalancers["lb"]; c.ELB504 != 1 || c.ELB.Code4XX != 1 {
-			t.Errorf("%+v", c)
-		}
+		io.Copy(io.Discard, r.Body)
 	})
+	table := simple(at("10.0.0.1"))
+	table.LoadBalancers[0].IdleTimeoutSeconds = 10
+	s.healthy(table)
+	stalled, end := io.Pipe()
+	defer end.Close()
+	for path, want := range map[string]string{"/drip": "200 ..... whole 40s", "/hang": "504  whole 10s", "/stop": "200 some broken 10s", "/stall": "408  whole 10s"} {
+		client := m.client(t)
+		if version == "HTTP/2.0" {
+			protocols := new(http.Protocols)
+			protocols.SetUnencryptedHTTP2(true)
+			client.Transport.(*http.Transport).Protocols = protocols
+		}
+		var body io.Reader
+		if path == "/stall" {
+			body = stalled
+		}
+		began := time.Now()
+		res, err := s.send(client, "POST", path, body)
+		if res.Response == nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		if strings.HasPrefix(res.text, "<html>") {
+			res.text = ""
+		}
+		end := "whole"
+		if err != nil {
+			end = "broken"
+		}
+		if got := fmt.Sprint(res.StatusCode, " ", res.text, " ", end, " ", time.Since(began)); got != want || res.Proto != version {
+			t.Errorf("%s: %s, want %s, by %s", path, got, want, res.Proto)
+		}
+	}
+	if c := s.Counters().LoadBalancers["lb"]; c.ELB504 != 1 || c.ELB.Code4XX != 1 {
+		t.Errorf("%+v", c)
+	}
 }
 
 // A client that does not read holds nothing for longer than the idle timeout.
@@ -357,6 +378,50 @@ func TestTheEndDrains(t *testing.T) {
 				s.stop()
 				if err := s.Apply(simple()); !errors.Is(err, ErrClosed) {
 					t.Errorf("a table after the end: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A flow ends when its target becomes unhealthy, unless it may go on.
+func TestFlowsOfUnhealthyTargets(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		t.Run(fmt.Sprint("keep=", keep), func(t *testing.T) {
+			inMemory(t, func(t *testing.T, m *memory, s *rig) {
+				l, _ := m.Listen("tcp", "10.0.0.1:80")
+				defer l.Close()
+				check, _ := m.Listen("tcp", "10.0.0.1:81")
+				for _, l := range []net.Listener{l, check} {
+					go func() {
+						for {
+							c, err := l.Accept()
+							if err != nil {
+								return
+							}
+							go func() { io.Copy(c, c); c.Close() }()
+						}
+					}()
+				}
+				table := layer4(simple(at("10.0.0.1")), balance.TCP)
+				table.TargetGroups[0].HealthCheck = balance.HealthCheck{Port: 81, IntervalSeconds: 10, HealthyThreshold: 2}
+				table.TargetGroups[0].KeepUnhealthyConnections = keep
+				s.apply(table)
+				time.Sleep(15 * time.Second)
+				c, err := m.Dial(t.Context(), "tcp", s.Addr("l").String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				check.Close()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if got := s.line(); got != "unhealthy Target.FailedHealthChecks" {
+					t.Error(got)
+				}
+				_, err = c.Write([]byte("x"))
+				if (err == nil) != keep {
+					t.Errorf("a minute later: %v", err)
 				}
 			})
 		})
