@@ -45,14 +45,17 @@ type Candidate interface {
 }
 
 // Choose returns one of the candidates that is not in tried, or the zero value. turn
-// counts the choices of the group; roll is a number from 0 to 1, used while shares differ.
+// counts the choices of the group; roll is a random number from 0 to below 1.
 func Choose[C Candidate](algorithm string, all, tried []C, turn uint64, roll float64) (chosen C) {
 	n := uint64(len(all))
 	if n == 0 {
 		return chosen
 	}
-	if algorithm == LeastOutstanding {
+	switch algorithm {
+	case LeastOutstanding:
 		return least(all, tried, turn)
+	case WeightedRandom:
+		turn = uint64(roll * float64(n))
 	}
 	sum := 0.0
 	for _, c := range all {

@@ -30,9 +30,22 @@ func TestRoundRobinTakesTurns(t *testing.T) {
 	}
 }
 
+func TestWeightedRandomFollowsTheRoll(t *testing.T) {
+	all := []*worker{{share: 1}, {share: 1}, {share: 1}}
+	count := map[*worker]int{}
+	for roll := range 30 {
+		count[Choose(WeightedRandom, all, nil, 7, float64(roll)/30)]++
+	}
+	for i, w := range all {
+		if count[w] != 10 {
+			t.Errorf("target %d was chosen %d times of 30", i, count[w])
+		}
+	}
+}
+
 func TestWhatWasTriedIsNotChosen(t *testing.T) {
 	all := []*worker{{share: 1}, {share: 1}}
-	for _, algorithm := range []string{RoundRobin, LeastOutstanding} {
+	for _, algorithm := range []string{RoundRobin, LeastOutstanding, WeightedRandom} {
 		for turn := range uint64(4) {
 			if got := Choose(algorithm, all, all[:1], turn, 0); got != all[1] {
 				t.Errorf("%s chose what had been tried", algorithm)

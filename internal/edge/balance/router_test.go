@@ -129,6 +129,8 @@ func TestWhatCannotBeServedIsSaid(t *testing.T) {
 		`the matcher "2xx" is neither`:               table(Listener{ID: "l", Protocol: HTTP, DefaultActions: to("g")}, TargetGroup{ID: "g", Protocol: HTTP, HealthCheck: HealthCheck{Matcher: "200,2xx"}}),
 		"give an IP address and a port":              table(Listener{ID: "l", Protocol: HTTP, DefaultActions: to("g")}, TargetGroup{ID: "g", Protocol: HTTP, Targets: []Target{{ID: "a", IP: "a", Port: 1}}}),
 		"target a with port 1 is there twice":        table(Listener{ID: "l", Protocol: HTTP, DefaultActions: to("g")}, TargetGroup{ID: "g", Protocol: HTTP, Targets: []Target{{ID: "a", IP: "::1", Port: 1}, {ID: "a", IP: "::2", Port: 1}}}),
+		`the algorithm "best" is not served`:         {TargetGroups: []TargetGroup{{ID: "g", Protocol: HTTP, Algorithm: "best"}}},
+		`version "HTTP3" is not served`:              {TargetGroups: []TargetGroup{{ID: "g", Protocol: HTTP, ProtocolVersion: "HTTP3"}}},
 		"there are two target groups g":              {TargetGroups: []TargetGroup{group, group}},
 		"there are two load balancers lb":            {LoadBalancers: []LoadBalancer{{ID: "lb"}, {ID: "lb"}}},
 		`the protocol "QUIC" is not served; use HTT`: {TargetGroups: []TargetGroup{{ID: "g", Protocol: "QUIC"}}},

@@ -184,6 +184,7 @@ type FixedResponse struct {
 const (
 	RoundRobin       = "round_robin"
 	LeastOutstanding = "least_outstanding_requests"
+	WeightedRandom   = "weighted_random"
 )
 
 // TargetGroup is targets that serve alike.

@@ -54,6 +54,16 @@ func (g *TargetGroup) validate() error {
 	default:
 		return fmt.Errorf("the health check protocol %q is not served; use HTTP, HTTPS or TCP", g.HealthCheck.Protocol)
 	}
+	switch g.Algorithm {
+	case "", RoundRobin, LeastOutstanding, WeightedRandom:
+	default:
+		return fmt.Errorf("the algorithm %q is not served; use %s, %s or %s", g.Algorithm, RoundRobin, LeastOutstanding, WeightedRandom)
+	}
+	switch g.Version() {
+	case HTTP1, HTTP2, GRPC:
+	default:
+		return fmt.Errorf("the protocol version %q is not served; use HTTP1, HTTP2 or GRPC", g.ProtocolVersion)
+	}
 	if g.HealthCheck.Matcher != "" {
 		for part := range strings.SplitSeq(g.HealthCheck.Matcher, ",") {
 			if _, _, err := codeRange(part); err != nil {

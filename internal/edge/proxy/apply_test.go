@@ -5,11 +5,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"longshore.dev/longshore/internal/edge/balance"
 )
@@ -62,6 +64,105 @@ func TestTablesAreSwappedUnderLoad(t *testing.T) {
 	stop.Store(true)
 	clients.Wait()
 	t.Logf("%d requests through 60 tables", done.Load())
+}
+
+// A deployment: new targets come, old ones drain, and are shut down as soon as they have
+// nothing left. No request fails.
+func TestADeploymentDropsNothing(t *testing.T) {
+	s := start(t, Options{})
+	version := func(n int) (*httptest.Server, balance.Target) {
+		web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			fmt.Fprint(w, n)
+		}))
+		return web, targetAt(web.Listener.Addr())
+	}
+	old, oldTarget := version(0)
+	s.healthy(simple(oldTarget))
+	var stop atomic.Bool
+	var clients sync.WaitGroup
+	var done atomic.Int64
+	for range 4 {
+		clients.Go(func() {
+			client := newClient(t)
+			for !stop.Load() {
+				res, err := s.send(client, "POST", "/", strings.NewReader("x"))
+				if err != nil || res.StatusCode != 200 {
+					t.Errorf("%v %v %v", res.Response, res.text, err)
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	for n := range 25 {
+		fresh, target := version(n + 1)
+		s.healthy(simple(oldTarget, target))
+		oldTarget.Draining = true
+		s.apply(simple(oldTarget, target))
+		for s.Health()[0].InFlight+s.Health()[1].InFlight > 0 && !t.Failed() {
+			drained := true
+			for _, h := range s.Health() {
+				drained = drained && (h.State != balance.Draining || h.InFlight == 0)
+			}
+			if drained {
+				break
+			}
+			s.get("/")
+		}
+		old.Close()
+		s.apply(simple(target))
+		for before := done.Load(); done.Load() < before+20 && !t.Failed(); {
+			s.get("/")
+		}
+		old, oldTarget = fresh, target
+	}
+	stop.Store(true)
+	clients.Wait()
+	old.Close()
+}
+
+// Another process takes the sockets over while requests run: none fails.
+func TestSocketsAreHandedOver(t *testing.T) {
+	first := start(t, Options{IdleGrace: time.Minute})
+	table := simple(backend(t, named("ok")))
+	port := refusing(t).Port
+	table.LoadBalancers[0].Listeners[0].Port = port
+	first.healthy(table)
+	second := start(t, Options{Listen: func(network, address string) (net.Listener, error) {
+		// What a child gets: another descriptor of the same socket.
+		file, err := first.Sockets()[address].(*net.TCPListener).File()
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		return net.FileListener(file)
+	}})
+	var stop atomic.Bool
+	var clients sync.WaitGroup
+	for i := range 4 {
+		clients.Go(func() {
+			client := newClient(t)
+			// Half of them over new connections, half over kept ones.
+			client.Transport.(*http.Transport).DisableKeepAlives = i%2 == 0
+			for !stop.Load() {
+				res, err := client.Post(fmt.Sprint("http://127.0.0.1:", port), "text/plain", strings.NewReader("x"))
+				if err != nil || res.StatusCode != 200 {
+					t.Errorf("%v %v", res, err)
+					return
+				}
+				io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+			}
+		})
+	}
+	second.healthy(table)
+	first.stop()
+	for range 20 {
+		second.get("/")
+	}
+	stop.Store(true)
+	clients.Wait()
 }
 
 // A client's connection outlives a change of rules.

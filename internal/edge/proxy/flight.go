@@ -45,11 +45,15 @@ type flight struct {
 	cancel  context.CancelCauseFunc
 }
 
-// takeOff begins a flight. onCut unblocks what waits for the network; it is not called
-// after land.
+// takeOff begins a flight; it is nil for a flow when the front is being drained. onCut
+// unblocks what waits for the network; it is not called after land.
 func (f *front) takeOff(idle time.Duration, cancel context.CancelCauseFunc, onCut func(*flight)) *flight {
 	fl := &flight{front: f, idle: idle, began: time.Now(), onCut: onCut, cancel: cancel}
 	f.mu.Lock()
+	if f.http == nil && f.landed != nil {
+		f.mu.Unlock()
+		return nil
+	}
 	f.flights[fl] = true
 	f.mu.Unlock()
 	fl.mu.Lock()

@@ -23,6 +23,8 @@ type port struct {
 	listener net.Listener
 	front    atomic.Pointer[front]
 	closed   chan struct{}
+	// done is closed when every connection that was accepted has a front.
+	done chan struct{}
 }
 
 // front serves the connections of one listener; it follows the table, as long as its kind
@@ -46,9 +48,13 @@ type front struct {
 	ended chan struct{}
 	end   sync.Once
 
-	// mu guards the flights.
+	// mu guards what follows.
 	mu      sync.Mutex
 	flights map[*flight]bool
+	// unserved are connections of HTTP that have not had a request yet.
+	unserved map[net.Conn]bool
+	// moved is told when a connection was served, or has gone.
+	moved chan struct{}
 	// landed is closed when the last flight has landed; drain makes it.
 	landed chan struct{}
 }
@@ -134,21 +140,24 @@ func (s *Server) open(c *compiled) (*port, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listener %s of load balancer %s is not served: %w; free the port, or give the listener another one", l.ID, c.balancer.ID, err)
 	}
-	p := &port{server: s, listener: listener, closed: make(chan struct{})}
+	p := &port{server: s, listener: listener, closed: make(chan struct{}), done: make(chan struct{})}
 	p.front.Store(s.newFront(c, listener.Addr()))
 	s.running.Go(p.accept)
 	return p, nil
 }
 
+// close accepts nothing any more, and drops nothing that was accepted.
 func (p *port) close() {
 	close(p.closed)
 	p.listener.Close()
+	<-p.done
 }
 
 // mostBackoff bounds the wait after an accept that failed, for want of descriptors mostly.
 const mostBackoff = time.Second
 
 func (p *port) accept() {
+	defer close(p.done)
 	backoff := 5 * time.Millisecond
 	for {
 		c, err := p.listener.Accept()
@@ -178,14 +187,9 @@ func (p *port) hand(c net.Conn) {
 			c.Close()
 			return
 		}
+		// It is false when another front has just taken the place of this one.
 		if f.take(c) {
 			return
-		}
-		select {
-		case <-p.closed:
-			c.Close()
-			return
-		default:
 		}
 	}
 }
@@ -195,16 +199,49 @@ func (f *front) take(c net.Conn) bool {
 	if f.http == nil {
 		return f.flow(c)
 	}
+	f.mu.Lock()
+	f.unserved[c] = true
+	f.mu.Unlock()
 	select {
 	case f.conns <- c:
 		return true
 	case <-f.ended:
+		f.served(c)
 		return false
 	}
 }
 
+// served says that a connection has had a request, or will not have one.
+func (f *front) served(c net.Conn) {
+	f.mu.Lock()
+	delete(f.unserved, c)
+	f.mu.Unlock()
+	f.move()
+}
+
+func (f *front) move() {
+	select {
+	case f.moved <- struct{}{}:
+	default:
+	}
+}
+
+// until waits for a condition that changes with connections, or for the end of the time.
+func (f *front) until(patience time.Duration, true func() bool) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for !true() {
+		select {
+		case <-f.moved:
+		case <-timer.C:
+			return
+		}
+	}
+}
+
 func (s *Server) newFront(c *compiled, address net.Addr) *front {
-	f := &front{server: s, kind: c.kind(), compiled: new(atomic.Pointer[compiled]), address: address, ended: make(chan struct{}), flights: map[*flight]bool{}}
+	f := &front{server: s, kind: c.kind(), compiled: new(atomic.Pointer[compiled]), address: address, ended: make(chan struct{}),
+		flights: map[*flight]bool{}, unserved: map[net.Conn]bool{}, moved: make(chan struct{}, 1)}
 	f.compiled.Store(c)
 	s.fronts[f] = true
 	if c.layer4() {
@@ -220,7 +257,7 @@ func (s *Server) newFront(c *compiled, address net.Addr) *front {
 		MaxHeaderBytes:               maxHeaders,
 		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 128},
 		ConnState:                    f.connState,
-		ConnContext:                  withBirth,
+		ConnContext:                  withConnection,
 		ErrorLog:                     quiet(s.options.Log),
 	}
 	if f.kind.protocol == balance.HTTPS {
@@ -266,7 +303,7 @@ func (f *front) Close() error {
 // Addr is the socket's.
 func (f *front) Addr() net.Addr { return f.address }
 
-func (f *front) connState(_ net.Conn, state http.ConnState) {
+func (f *front) connState(c net.Conn, state http.ConnState) {
 	counters := f.compiled.Load().counters
 	switch state {
 	case http.StateNew:
@@ -275,28 +312,57 @@ func (f *front) connState(_ net.Conn, state http.ConnState) {
 		counters.active.Add(1)
 	case http.StateClosed: // An upgraded connection is counted to its end.
 		f.left(counters)
+		f.served(raw(c))
 	}
 }
 
 func (f *front) left(counters *balancerCounters) {
 	f.open.Add(-1)
 	counters.active.Add(-1)
+	f.move()
 }
 
-type birthKey struct{}
+// connection is what a request knows of the one that it came over.
+type connection struct {
+	raw    net.Conn
+	birth  time.Time
+	served atomic.Bool
+}
 
-func withBirth(ctx context.Context, _ net.Conn) context.Context {
-	return context.WithValue(ctx, birthKey{}, time.Now())
+type connectionKey struct{}
+
+func withConnection(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connectionKey{}, &connection{raw: raw(c), birth: time.Now()})
+}
+
+// raw is the connection as it was accepted.
+func raw(c net.Conn) net.Conn {
+	if t, ok := c.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return c
 }
 
 // lastWords is how long answers to requests that were cut may take.
 const lastWords = time.Second
 
+// newPatience is how long a connection may take to send its first request, when its
+// front is being drained.
+const newPatience = 5 * time.Second
+
 // drain ends the front: what runs may end within the timeout, and is ended then.
 func (f *front) drain(timeout time.Duration) {
+	f.leaving.Store(true)
 	f.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	// net/http's Shutdown drops a request that it reads from then on, and so:
+	f.until(min(timeout, newPatience), func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.unserved) == 0
+	})
+	f.until(min(timeout, f.server.options.IdleGrace), func() bool { return f.open.Load() == 0 })
 	if f.http != nil {
 		// The error is that of the context: then the rest is closed.
 		f.http.Shutdown(ctx)

@@ -36,8 +36,11 @@ const mostTables = 8
 // ServeHTTP answers a request by the table of this moment.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{f: f, c: f.compiled.Load(), w: w, r: r, began: time.Now()}
-	birth, _ := r.Context().Value(birthKey{}).(time.Time)
-	x.closing = f.leaving.Load() || x.began.Sub(birth) > x.c.balancer.KeepAlive()
+	connection := r.Context().Value(connectionKey{}).(*connection)
+	if connection.served.CompareAndSwap(false, true) {
+		f.served(connection.raw)
+	}
+	x.closing = f.leaving.Load() || x.began.Sub(connection.birth) > x.c.balancer.KeepAlive()
 	if status := x.refused(); status != 0 {
 		x.closing = true
 		x.fail(status)

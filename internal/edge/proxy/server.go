@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -29,6 +30,11 @@ type Options struct {
 	// DrainTimeout bounds how long requests may go on after their listener is gone, or
 	// after the server's end. 0: five minutes.
 	DrainTimeout time.Duration
+	// IdleGrace is how long connections without a request are kept when their listener is
+	// gone, or at the server's end, so that a request that is on its way is answered, and
+	// with that the client told that this was the last one. Who hands sockets over sets it
+	// to the clients' own idle time. 0: they are closed at once.
+	IdleGrace time.Duration
 	// MaxConnections of each listener, beyond which new ones are closed. 0: 65536.
 	MaxConnections int
 	// Changed is called after a target's health has changed, with no lock held. It must
@@ -203,6 +209,20 @@ func (s *Server) Addr(listenerID string) net.Addr {
 		}
 	}
 	return nil
+}
+
+// Sockets are the listeners' sockets by address and port, to be handed to a process that
+// takes over: there, Options.Listen gives them back. They stay this server's until the
+// end of Run, which closes its own hold of them only.
+func (s *Server) Sockets() map[string]net.Listener {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make(map[string]net.Listener, len(s.ports))
+	for _, p := range s.ports {
+		l := p.front.Load().compiled.Load().listener
+		all[net.JoinHostPort(l.Address, strconv.Itoa(l.Port))] = p.listener
+	}
+	return all
 }
 
 // TargetHealth is what is known of one target of the table.

@@ -11,19 +11,19 @@ import (
 	"longshore.dev/longshore/internal/edge/balance"
 )
 
-// flow takes a connection of a network load balancer up; false when the front has ended.
+// flow takes a connection of a network load balancer up; it is false when the front is
+// being drained.
 func (f *front) flow(client net.Conn) bool {
-	select {
-	case <-f.ended:
-		return false
-	default:
-	}
 	c := f.compiled.Load()
+	ctx, cancel := context.WithCancelCause(f.server.ctx)
+	fl := f.takeOff(c.idle, cancel, func(*flight) { client.Close() })
+	if fl == nil {
+		cancel(nil)
+		return false
+	}
 	f.open.Add(1)
 	c.counters.newConnections.Add(1)
 	c.counters.active.Add(1)
-	ctx, cancel := context.WithCancelCause(f.server.ctx)
-	fl := f.takeOff(c.idle, cancel, func(*flight) { client.Close() })
 	f.server.running.Go(func() {
 		defer f.left(c.counters)
 		defer fl.land()
