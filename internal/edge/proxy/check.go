@@ -97,6 +97,7 @@ func (s *Server) probe(ctx context.Context, g *balance.TargetGroup, t *target) b
 	}
 	transport := s.newTransport(version)
 	// A check has a connection of its own: it shows that the target takes new ones.
+	transport.DisableKeepAlives = version == balance.HTTP1
 	defer transport.CloseIdleConnections()
 	code, err := ask(ctx, transport, g, address)
 	switch {

@@ -53,7 +53,7 @@ type front struct {
 	flights map[*flight]bool
 	// unserved are connections of HTTP that have not had a request yet.
 	unserved map[net.Conn]bool
-	// moved is told when a connection was served, or has gone.
+	// moved is closed, and made anew, when a connection was served, or has gone.
 	moved chan struct{}
 	// landed is closed when the last flight has landed; drain makes it.
 	landed chan struct{}
@@ -219,20 +219,28 @@ func (f *front) served(c net.Conn) {
 	f.move()
 }
 
+// move tells all that wait.
 func (f *front) move() {
-	select {
-	case f.moved <- struct{}{}:
-	default:
-	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.moved)
+	f.moved = make(chan struct{})
 }
 
 // until waits for a condition that changes with connections, or for the end of the time.
+// It is asked with the lock held.
 func (f *front) until(patience time.Duration, true func() bool) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for !true() {
+	for {
+		f.mu.Lock()
+		is, moved := true(), f.moved
+		f.mu.Unlock()
+		if is {
+			return
+		}
 		select {
-		case <-f.moved:
+		case <-moved:
 		case <-timer.C:
 			return
 		}
@@ -241,7 +249,7 @@ func (f *front) until(patience time.Duration, true func() bool) {
 
 func (s *Server) newFront(c *compiled, address net.Addr) *front {
 	f := &front{server: s, kind: c.kind(), compiled: new(atomic.Pointer[compiled]), address: address, ended: make(chan struct{}),
-		flights: map[*flight]bool{}, unserved: map[net.Conn]bool{}, moved: make(chan struct{}, 1)}
+		flights: map[*flight]bool{}, unserved: map[net.Conn]bool{}, moved: make(chan struct{})}
 	f.compiled.Store(c)
 	s.fronts[f] = true
 	if c.layer4() {
@@ -357,11 +365,7 @@ func (f *front) drain(timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	// net/http's Shutdown drops a request that it reads from then on, and so:
-	f.until(min(timeout, newPatience), func() bool {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return len(f.unserved) == 0
-	})
+	f.until(min(timeout, newPatience), func() bool { return len(f.unserved) == 0 })
 	f.until(min(timeout, f.server.options.IdleGrace), func() bool { return f.open.Load() == 0 })
 	if f.http != nil {
 		// The error is that of the context: then the rest is closed.

@@ -218,6 +218,41 @@ func TestGRPC(t *testing.T) {
 	}
 }
 
+func TestTargetsOfHTTP2(t *testing.T) {
+	s := start(t, Options{})
+	own, trusted := certificate(t, "h2.example.com")
+	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Sum")
+		io.WriteString(w, r.Proto+" ")
+		io.Copy(w, r.Body)
+		w.Header().Set("X-Sum", "all")
+	}))
+	web.Config.Protocols = new(http.Protocols)
+	web.Config.Protocols.SetUnencryptedHTTP2(true)
+	web.Start()
+	defer web.Close()
+	table := over(balance.HTTPS, simple(targetAt(web.Listener.Addr())), own)
+	table.TargetGroups[0].ProtocolVersion = balance.HTTP2
+	s.healthy(table)
+	if h := s.Health()[0]; h.State != balance.Healthy {
+		t.Errorf("%+v", h)
+	}
+	body := strings.Repeat("0123456789", 100000)
+	res, err := s.secure(trusted, true).Post("https://h2.example.com/", "text/plain", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || string(text) != "HTTP/2.0 "+body || res.Trailer.Get("X-Sum") != "all" {
+		t.Errorf("%d bytes, %v, trailer %v", len(text), err, res.Trailer)
+	}
+	old, err := s.secure(trusted, false).Get("https://h2.example.com/")
+	if err != nil || old.StatusCode != statusIncompatible {
+		t.Errorf("HTTP/1.1 to a group of HTTP2: %v %v", old, err)
+	}
+}
+
 func TestWebSocket(t *testing.T) {
 	s := start(t, Options{})
 	closed := make(chan struct{})

@@ -247,6 +247,54 @@ func idleTimeouts(t *testing.T, m *memory, s *rig, version string) {
 	}
 }
 
+// Nor does one that does not finish its request's headers, or sends none.
+func TestClientsThatSayNothingAreLeft(t *testing.T) {
+	inMemory(t, func(t *testing.T, m *memory, s *rig) {
+		m.serve(t, "10.0.0.1:80", named("ok"))
+		table := simple(at("10.0.0.1"))
+		table.LoadBalancers[0].IdleTimeoutSeconds = 10
+		s.healthy(table)
+		for _, said := range []string{"", "GET / HTTP/1.1\r\nHost: x\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"} {
+			began := time.Now()
+			c, err := m.Dial(t.Context(), "tcp", s.Addr("l").String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.WriteString(c, said)
+			io.Copy(io.Discard, c)
+			if took := time.Since(began); took != 10*time.Second {
+				t.Errorf("after %q it was left after %v", said, took)
+			}
+			c.Close()
+		}
+		synctest.Wait()
+		if n := s.Counters().LoadBalancers["lb"].ActiveConnectionCount; n != 0 {
+			t.Errorf("%d connections", n)
+		}
+	})
+}
+
+// A client's connection ends with the first response after its keep-alive time.
+func TestClientKeepAlive(t *testing.T) {
+	inMemory(t, func(t *testing.T, m *memory, s *rig) {
+		m.serve(t, "10.0.0.1:80", named("ok"))
+		table := simple(at("10.0.0.1"))
+		table.LoadBalancers[0].ClientKeepAliveSeconds = 100
+		s.healthy(table)
+		client := m.client(t)
+		for i := range 6 {
+			res, err := s.send(client, "GET", "/", nil)
+			if err != nil || res.Close != (i == 3) {
+				t.Errorf("request %d: %v, closing %v", i, err, res.Close)
+			}
+			time.Sleep(35 * time.Second)
+		}
+		if n := s.Counters().LoadBalancers["lb"].NewConnectionCount; n != 2 {
+			t.Errorf("%d connections", n)
+		}
+	})
+}
+
 // A client that does not read holds nothing for longer than the idle timeout.
 func TestAClientThatStopsReadingIsLeft(t *testing.T) {
 	inMemory(t, func(t *testing.T, m *memory, s *rig) {
