@@ -73,9 +73,17 @@ func last(actions []Action) (*Action, error) {
 	}
 	a := &actions[0]
 	switch {
-	case a.Type == ForwardAction && a.Forward != nil && len(a.Forward.Groups) > 0,
-		a.Type == RedirectAction && a.Redirect != nil,
-		a.Type == FixedResponseAction && a.FixedResponse != nil:
+	case a.Type == ForwardAction && a.Forward != nil && len(a.Forward.Groups) > 0:
+		return a, nil
+	case a.Type == RedirectAction && a.Redirect != nil:
+		if code := a.Redirect.StatusCode; code != 301 && code != 302 {
+			return nil, fmt.Errorf("a redirect has the status code %d; use 301 or 302", code)
+		}
+		return a, nil
+	case a.Type == FixedResponseAction && a.FixedResponse != nil:
+		if code := a.FixedResponse.StatusCode; code/100 != 2 && code/100 != 4 && code/100 != 5 {
+			return nil, fmt.Errorf("a fixed response has the status code %d; use one of 2XX, 4XX or 5XX", code)
+		}
 		return a, nil
 	}
 	return nil, fmt.Errorf("the action %q lacks its configuration, or is not served; give a forward with target groups, a redirect or a fixed-response", a.Type)

@@ -140,11 +140,13 @@ func TestWhatCannotBeServedIsSaid(t *testing.T) {
 		}
 	}
 	for want, l := range map[string]Listener{
-		"there are 0 actions":   {},
-		"is not served":         {DefaultActions: []Action{{Type: "authenticate-oidc"}}},
-		"is not a CIDR block":   {DefaultActions: fixed(200), Rules: []Rule{{Conditions: []Condition{{Field: SourceIP, Values: []string{"10.0.0.1"}}}, Actions: fixed(200)}}},
-		"regular expression of": {DefaultActions: fixed(200), Rules: []Rule{{Conditions: []Condition{{Field: PathPattern, Regexes: []string{"("}}}, Actions: fixed(200)}}},
-		"is not known":          {DefaultActions: fixed(200), Rules: []Rule{{Conditions: []Condition{{Field: "cookie"}}, Actions: fixed(200)}}},
+		"there are 0 actions":           {},
+		"the status code 0; use one of": {DefaultActions: fixed(0)},
+		"the status code 307; use 301":  {DefaultActions: []Action{{Type: RedirectAction, Redirect: &Redirect{StatusCode: 307}}}},
+		"is not served":                 {DefaultActions: []Action{{Type: "authenticate-oidc"}}},
+		"is not a CIDR block":           {DefaultActions: fixed(200), Rules: []Rule{{Conditions: []Condition{{Field: SourceIP, Values: []string{"10.0.0.1"}}}, Actions: fixed(200)}}},
+		"regular expression of":         {DefaultActions: fixed(200), Rules: []Rule{{Conditions: []Condition{{Field: PathPattern, Regexes: []string{"("}}}, Actions: fixed(200)}}},
+		"is not known":                  {DefaultActions: fixed(200), Rules: []Rule{{Conditions: []Condition{{Field: "cookie"}}, Actions: fixed(200)}}},
 	} {
 		if _, err := NewRouter(&l); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

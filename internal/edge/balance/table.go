@@ -198,8 +198,11 @@ type TargetGroup struct {
 	Targets         []Target
 	HealthCheck     HealthCheck
 	// StickySeconds is how long a client stays with its target, by a cookie of the load
-	// balancer (lb_cookie); 0: it does not.
+	// balancer (lb_cookie); 0: it does not, whatever StickyCookie says.
 	StickySeconds int
+	// StickyCookie makes it the application's cookie of this name that keeps a client
+	// (app_cookie): from the response on that sets it.
+	StickyCookie string
 	// StickySource keeps the clients of a network load balancer at their targets by their
 	// address (source_ip).
 	StickySource bool

@@ -44,6 +44,12 @@ func TestTablesAreSwappedUnderLoad(t *testing.T) {
 			}
 		})
 	}
+	clients.Go(func() {
+		for !stop.Load() {
+			s.Health()
+			s.Counters()
+		}
+	})
 	for i := range 60 {
 		table := simple(targets[i%4], targets[(i+1)%4])
 		group := &table.TargetGroups[0]
@@ -353,6 +359,41 @@ func TestStickiness(t *testing.T) {
 	next := s.get("/", "Cookie", "AWSALB="+cookies["AWSALB"])
 	if next.StatusCode != 200 || next.text == first.text {
 		t.Errorf("%d from %s", next.StatusCode, next.text)
+	}
+}
+
+func TestStickinessByTheApplicationsCookie(t *testing.T) {
+	s := start(t, Options{})
+	visit := func(name string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/login" {
+				http.SetCookie(w, &http.Cookie{Name: "session", Value: name})
+			}
+			io.WriteString(w, name)
+		}
+	}
+	table := simple(backend(t, visit("1")), backend(t, visit("2")))
+	table.TargetGroups[0].StickySeconds, table.TargetGroups[0].StickyCookie = 60, "session"
+	s.healthy(table)
+	if got := s.get("/").Cookies(); len(got) != 0 {
+		t.Errorf("before the application's cookie: %v", got)
+	}
+	login := s.get("/login")
+	var both []string
+	for _, c := range login.Cookies() {
+		both = append(both, c.Name+"="+c.Value)
+	}
+	if len(both) != 2 {
+		t.Fatalf("cookies %v", both)
+	}
+	for range 5 {
+		if got := s.get("/", "Cookie", strings.Join(both, "; ")).text; got != login.text {
+			t.Errorf("went to %s, want %s", got, login.text)
+		}
+	}
+	// Without the application's own cookie, there is nothing to stay for.
+	if s.get("/", "Cookie", both[1]).text == s.get("/", "Cookie", both[1]).text {
+		t.Error("stayed without the application's cookie")
 	}
 }
 

@@ -157,8 +157,8 @@ func (x *exchange) try(g *group) bool {
 // target is the one that the client's cookie names, or another one.
 func (x *exchange) target(g *group, tried []*target) *target {
 	p, s := g.pool.Load(), x.f.server
-	if sticky := p.config.StickySeconds; sticky > 0 && len(tried) == 0 {
-		if t := p.byKey[s.sealer.remembered(x.r, targetCookie, g.id, x.began)]; t != nil && p.may(t) {
+	if len(tried) == 0 {
+		if t := p.byKey[x.stuck(p.config)]; t != nil && p.may(t) {
 			return t
 		}
 	}
@@ -194,9 +194,7 @@ func (x *exchange) attempt(t *target, more bool) bool {
 	t.group.counters.times.add(took)
 	x.c.counters.target.add(res.StatusCode)
 	t.group.counters.target.add(res.StatusCode)
-	if sticky := t.group.pool.Load().config.StickySeconds; sticky > 0 {
-		x.remember(targetCookie, t.group.id, t.key.String(), sticky)
-	}
+	x.stick(t.group.pool.Load().config, t, res)
 	fl.touch()
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		x.upgrade(fl, res)

@@ -8,12 +8,17 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"net/http"
+	"slices"
 	"time"
+
+	"longshore.dev/longshore/internal/edge/balance"
 )
 
-// Names of the cookies; each has a twin for requests from other origins.
+// Names of the cookies; each but that for applications has a twin for requests from other
+// origins.
 const (
 	targetCookie = "AWSALB"
+	appCookie    = "AWSALBAPP-0"
 	groupCookie  = "AWSALBTG"
 	crossOrigin  = "CORS"
 )
@@ -77,8 +82,36 @@ func (s *sealer) remember(h http.Header, name, scope, value string, seconds int,
 	end := now.Add(time.Duration(seconds) * time.Second)
 	c := http.Cookie{Name: name, Value: s.seal(name+" "+scope, value, end), Expires: end, Path: "/"}
 	h.Add("Set-Cookie", c.String())
+	if name == appCookie {
+		return
+	}
 	c.Name += crossOrigin
 	c.Value = s.seal(c.Name+" "+scope, value, end)
 	c.SameSite, c.Secure = http.SameSiteNoneMode, true
 	h.Add("Set-Cookie", c.String())
+}
+
+// stuck is the target that the client is to stay with, "" for none.
+func (x *exchange) stuck(g *balance.TargetGroup) string {
+	switch {
+	case g.StickySeconds == 0:
+		return ""
+	case g.StickyCookie == "":
+		return x.f.server.sealer.remembered(x.r, targetCookie, g.ID, x.began)
+	}
+	if _, err := x.r.Cookie(g.StickyCookie); err != nil {
+		return ""
+	}
+	return x.f.server.sealer.remembered(x.r, appCookie, g.ID, x.began)
+}
+
+// stick keeps the client with the target that has answered.
+func (x *exchange) stick(g *balance.TargetGroup, t *target, res *http.Response) {
+	switch {
+	case g.StickySeconds == 0:
+	case g.StickyCookie == "":
+		x.remember(targetCookie, g.ID, t.key.String(), g.StickySeconds)
+	case slices.ContainsFunc(res.Cookies(), func(c *http.Cookie) bool { return c.Name == g.StickyCookie }):
+		x.remember(appCookie, g.ID, t.key.String(), g.StickySeconds)
+	}
 }
