@@ -392,7 +392,7 @@ func TestStickinessByTheApplicationsCookie(t *testing.T) {
 		}
 	}
 	// Without the application's own cookie, there is nothing to stay for.
-	if s.get("/", "Cookie", both[1]).text == s.get("/", "Cookie", both[1]).text {
+	if one, two := s.get("/", "Cookie", both[1]), s.get("/", "Cookie", both[1]); one.text == two.text {
 		t.Error("stayed without the application's cookie")
 	}
 }

@@ -148,6 +148,12 @@ func (x *exchange) try(g *group) bool {
 			x.c.counters.requests.Add(1)
 			g.counters.requests.Add(1)
 		}
+		if sent > 1 {
+			// What has failed may still look at the request that it had.
+			address := *x.out.URL
+			x.out = x.out.WithContext(x.out.Context())
+			x.out.URL = &address
+		}
 		if !x.attempt(t, sent < mostAttempts) {
 			return true
 		}
@@ -157,6 +163,9 @@ func (x *exchange) try(g *group) bool {
 // target is the one that the client's cookie names, or another one.
 func (x *exchange) target(g *group, tried []*target) *target {
 	p, s := g.pool.Load(), x.f.server
+	if p.config.Layer4() {
+		return nil // It has become another group under the request.
+	}
 	if len(tried) == 0 {
 		if t := p.byKey[x.stuck(p.config)]; t != nil && p.may(t) {
 			return t

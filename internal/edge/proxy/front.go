@@ -367,25 +367,30 @@ func (f *front) drain(timeout time.Duration) {
 	// net/http's Shutdown drops a request that it reads from then on, and so:
 	f.until(min(timeout, newPatience), func() bool { return len(f.unserved) == 0 })
 	f.until(min(timeout, f.server.options.IdleGrace), func() bool { return f.open.Load() == 0 })
+	var late error
 	if f.http != nil {
-		// The error is that of the context: then the rest is closed.
-		f.http.Shutdown(ctx)
+		late = f.http.Shutdown(ctx)
 	}
 	// Flows and upgraded connections are not the HTTP server's any more.
 	landed := f.allLanded()
-	select {
-	case <-landed:
-	case <-ctx.Done():
-		f.cutAll()
-		if f.http != nil {
-			// Those that were cut are told so.
-			last, cancel := context.WithTimeout(context.Background(), lastWords)
-			f.http.Shutdown(last)
-			cancel()
-			f.http.Close()
+	if late == nil {
+		select {
+		case <-landed:
+		case <-ctx.Done():
+			late = ctx.Err()
 		}
-		<-landed
 	}
+	if late != nil {
+		f.cutAll()
+	}
+	if f.http != nil {
+		// Those that were cut are told so.
+		last, cancel := context.WithTimeout(context.Background(), lastWords)
+		f.http.Shutdown(last)
+		cancel()
+		f.http.Close()
+	}
+	<-landed
 	f.server.mu.Lock()
 	delete(f.server.fronts, f)
 	f.server.mu.Unlock()

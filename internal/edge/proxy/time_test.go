@@ -475,3 +475,85 @@ func TestFlowsOfUnhealthyTargets(t *testing.T) {
 		})
 	}
 }
+
+// The flows of a target that is deregistered may be left alone.
+func TestDrainedFlowsMayGoOn(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		t.Run(fmt.Sprint("keep=", keep), func(t *testing.T) {
+			inMemory(t, func(t *testing.T, m *memory, s *rig) {
+				l, _ := m.Listen("tcp", "10.0.0.1:80")
+				defer l.Close()
+				go func() {
+					for {
+						c, err := l.Accept()
+						if err != nil {
+							return
+						}
+						go func() { io.Copy(c, c); c.Close() }()
+					}
+				}()
+				table := layer4(simple(at("10.0.0.1")), balance.TCP)
+				table.TargetGroups[0].KeepConnections = keep
+				s.apply(table)
+				c, err := m.Dial(t.Context(), "tcp", s.Addr("l").String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				synctest.Wait()
+				table.TargetGroups[0].Targets = []balance.Target{{ID: "10.0.0.1", IP: "10.0.0.1", Port: 80, Draining: true}}
+				s.apply(table)
+				for _, after := range []time.Duration{299 * time.Second, 2 * time.Second} {
+					time.Sleep(after)
+					synctest.Wait()
+					_, err = c.Write([]byte("x"))
+					if err == nil {
+						_, err = c.Read(make([]byte, 1))
+					}
+					if want := keep || after > time.Minute; (err == nil) != want {
+						t.Errorf("%v later: %v, want it to go on: %v", after, err, want)
+					}
+				}
+				if got := s.line(); got != "unused Target.NotRegistered" {
+					t.Error(got)
+				}
+			})
+		})
+	}
+}
+
+// A target that comes back while it drains is registered anew; what it had ends by itself.
+func TestATargetThatComesBack(t *testing.T) {
+	inMemory(t, func(t *testing.T, m *memory, s *rig) {
+		m.serve(t, "10.0.0.1:80", func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				time.Sleep(20 * time.Second)
+			}
+			io.WriteString(w, "ok")
+		})
+		table := simple(at("10.0.0.1"))
+		s.healthy(table)
+		result := make(chan string)
+		go func() {
+			res, err := s.send(m.client(t), "GET", "/slow", nil)
+			result <- fmt.Sprint(res.text, " ", err)
+		}()
+		synctest.Wait()
+		drained := simple(balance.Target{ID: "10.0.0.1", IP: "10.0.0.1", Port: 80, Draining: true})
+		s.apply(drained)
+		if res, err := s.send(m.client(t), "GET", "/", nil); err != nil || res.StatusCode != 503 {
+			t.Errorf("while it drains: %d %v", res.StatusCode, err)
+		}
+		s.apply(table)
+		if res, err := s.send(m.client(t), "GET", "/", nil); err != nil || res.text != "ok" {
+			t.Errorf("when it is back: %q %v", res.text, err)
+		}
+		synctest.Wait()
+		if got := s.line(); got != "healthy" {
+			t.Error(got)
+		}
+		if got := <-result; got != "ok <nil>" {
+			t.Errorf("what it had: %s", got)
+		}
+	})
+}
