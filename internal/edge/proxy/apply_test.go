@@ -48,6 +48,7 @@ func TestTablesAreSwappedUnderLoad(t *testing.T) {
 		for !stop.Load() {
 			s.Health()
 			s.Counters()
+			s.get("/")
 		}
 	})
 	for i := range 60 {

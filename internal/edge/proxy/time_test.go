@@ -557,3 +557,152 @@ func TestATargetThatComesBack(t *testing.T) {
 		}
 	})
 }
+
+// The Host header names the listener's port, unless it is the protocol's own, or the
+// header is preserved.
+func TestHostHeader(t *testing.T) {
+	for _, c := range []struct {
+		port       int
+		preserve   bool
+		host, want string
+	}{
+		{80, false, "a.example.com", "a.example.com"},
+		{80, false, "a.example.com:80", "a.example.com"},
+		{80, false, "[2001:db8::1]:80", "[2001:db8::1]"},
+		{80, false, "a.example.com:81", "a.example.com:81"},
+		{80, true, "a.example.com:80", "a.example.com:80"},
+		{8080, false, "a.example.com", "a.example.com:8080"},
+		{8080, false, "a.example.com:8080", "a.example.com:8080"},
+		{8080, true, "a.example.com", "a.example.com"},
+	} {
+		inMemory(t, func(t *testing.T, m *memory, s *rig) {
+			m.serve(t, "10.0.0.1:80", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) })
+			table := simple(at("10.0.0.1"))
+			table.LoadBalancers[0].PreserveHost = c.preserve
+			table.LoadBalancers[0].Listeners[0].Port = c.port
+			s.healthy(table)
+			if res, err := s.send(m.client(t), "GET", "/", nil, "Host", c.host); err != nil || res.text != c.want {
+				t.Errorf("%+v: %q %v", c, res.text, err)
+			}
+		})
+	}
+}
+
+func TestAClientThatLeavesIsCounted(t *testing.T) {
+	inMemory(t, func(t *testing.T, m *memory, s *rig) {
+		gone := make(chan struct{})
+		m.serve(t, "10.0.0.1:80", func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				<-r.Context().Done()
+				close(gone)
+			}
+		})
+		s.healthy(simple(at("10.0.0.1")))
+		c, err := m.Dial(t.Context(), "tcp", s.Addr("l").String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(c, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+		synctest.Wait()
+		c.Close()
+		<-gone // The target is told.
+		synctest.Wait()
+		if lb := s.Counters().LoadBalancers["lb"]; lb.ELB.Code4XX != 1 || lb.ELB.Code5XX != 0 || lb.ActiveConnectionCount != 0 {
+			t.Errorf("%+v", lb)
+		}
+	})
+}
+
+func TestChangedChecksAreMadeAtOnce(t *testing.T) {
+	inMemory(t, func(t *testing.T, m *memory, s *rig) {
+		m.serve(t, "10.0.0.1:80", func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/good" {
+				w.WriteHeader(404)
+			}
+		})
+		table := simple(at("10.0.0.1"))
+		table.TargetGroups[0].HealthCheck = balance.HealthCheck{Path: "/bad", IntervalSeconds: 300}
+		s.apply(table)
+		time.Sleep(301 * time.Second)
+		synctest.Wait()
+		if got := s.line(); got != "unhealthy Target.ResponseCodeMismatch" {
+			t.Error(got)
+		}
+		better := simple(at("10.0.0.1"))
+		better.TargetGroups[0].HealthCheck = balance.HealthCheck{Path: "/good", IntervalSeconds: 5, HealthyThreshold: 2}
+		s.apply(better)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if got := s.line(); got != "healthy" {
+			t.Error(got)
+		}
+	})
+}
+
+// A socket can become one of another protocol, or of another load balancer.
+func TestASocketChangesHands(t *testing.T) {
+	inMemory(t, func(t *testing.T, m *memory, s *rig) {
+		m.serve(t, "10.0.0.1:80", named("web"))
+		http1 := simple(at("10.0.0.1"))
+		http1.LoadBalancers[0].Listeners[0].Port = 80
+		tcp := layer4(simple(at("10.0.0.1")), balance.TCP)
+		tcp.LoadBalancers[0].Listeners[0].Port = 80
+		other := simple(at("10.0.0.1"))
+		other.LoadBalancers[0].ID, other.LoadBalancers[0].Listeners[0].Port = "lb2", 80
+		client := m.client(t)
+		for i, table := range []balance.Table{http1, tcp, other, http1} {
+			s.apply(table)
+			synctest.Wait()
+			if res, err := s.send(client, "GET", "/", nil); err != nil || res.text != "web" {
+				t.Errorf("table %d: %q %v", i, res.text, err)
+			}
+			client.CloseIdleConnections()
+		}
+		none := http1
+		none.LoadBalancers = []balance.LoadBalancer{http1.LoadBalancers[0]}
+		none.LoadBalancers[0].Listeners = []balance.Listener{http1.LoadBalancers[0].Listeners[0]}
+		none.LoadBalancers[0].Listeners[0].DefaultActions = []balance.Action{{Type: balance.ForwardAction, Forward: &balance.Forward{
+			Groups: []balance.WeightedGroup{{ID: "g"}, {ID: "g"}}}}}
+		s.apply(none)
+		if res, err := s.send(client, "GET", "/", nil); err != nil || res.StatusCode != 503 {
+			t.Errorf("with no weights: %d %v", res.StatusCode, err)
+		}
+	})
+}
+
+// The flows of one address stay with one target, where the group says so.
+func TestFlowsStickToTheirSource(t *testing.T) {
+	inMemory(t, func(t *testing.T, m *memory, s *rig) {
+		for _, ip := range []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"} {
+			l, _ := m.Listen("tcp", ip+":80")
+			t.Cleanup(func() { l.Close() })
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					go func() { io.WriteString(c, ip); c.Close() }()
+				}
+			}()
+		}
+		for _, sticky := range []bool{true, false} {
+			table := layer4(simple(at("10.0.0.1"), at("10.0.0.2"), at("10.0.0.3")), balance.TCP)
+			table.TargetGroups[0].StickySource = sticky
+			s.apply(table)
+			met := map[string]bool{}
+			for range 20 {
+				c, err := m.Dial(t.Context(), "tcp", s.Addr("l").String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				text, _ := io.ReadAll(c)
+				c.Close()
+				met[string(text)] = true
+			}
+			if (len(met) == 1) != sticky {
+				t.Errorf("sticky %v: went to %v", sticky, met)
+			}
+		}
+	})
+}
