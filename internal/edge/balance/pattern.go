@@ -5,8 +5,12 @@ import (
 	"unicode/utf8"
 )
 
-// pattern is text with wildcards, one element for each character.
-type pattern []rune
+// pattern is text with wildcards.
+type pattern struct {
+	// parts are what is between the *, if there is no ?; chars are all characters else.
+	parts []string
+	chars []rune
+}
 
 // Wildcards are outside Unicode, so that an escaped * is just a *.
 const (
@@ -19,31 +23,63 @@ func newPattern(text string, escapes, fold bool) pattern {
 	if fold {
 		text = strings.ToLower(text)
 	}
-	var p pattern
-	literal := false
+	var chars []rune
+	parts, one, literal := []string{""}, false, false
+	add := func(c rune) {
+		chars = append(chars, c)
+		parts[len(parts)-1] += string(c)
+	}
 	for _, c := range text {
 		switch {
 		case literal:
-			p, literal = append(p, c), false
+			add(c)
+			literal = false
 		case escapes && c == '\\':
 			literal = true
 		case c == '*':
-			p = append(p, anything)
+			chars, parts = append(chars, anything), append(parts, "")
 		case c == '?':
-			p = append(p, anyOne)
+			chars, one = append(chars, anyOne), true
 		default:
-			p = append(p, c)
+			add(c)
 		}
 	}
 	if literal {
-		p = append(p, '\\')
+		add('\\')
 	}
-	return p
+	if one {
+		return pattern{chars: chars}
+	}
+	return pattern{parts: parts}
 }
 
-// match tries the last * only with more characters when what follows does not fit: the
-// time is bounded by the product of the lengths.
+func (p pattern) empty() bool { return len(p.parts) == 1 && p.parts[0] == "" }
+
 func (p pattern) match(text string) bool {
+	if p.parts == nil {
+		return matchChars(p.chars, text)
+	}
+	first, last := p.parts[0], p.parts[len(p.parts)-1]
+	if len(p.parts) == 1 {
+		return text == first
+	}
+	if len(text) < len(first)+len(last) || !strings.HasPrefix(text, first) || !strings.HasSuffix(text, last) {
+		return false
+	}
+	text = text[len(first) : len(text)-len(last)]
+	for _, part := range p.parts[1 : len(p.parts)-1] {
+		at := strings.Index(text, part)
+		if at < 0 {
+			return false
+		}
+		text = text[at+len(part):]
+	}
+	return true
+}
+
+// matchChars tries the last * only with more characters when what follows does not fit:
+// the time is bounded by the product of the lengths.
+func matchChars(p []rune, text string) bool {
 	at, star, resume := 0, -1, 0
 	for i := 0; i < len(text); {
 		c, size := utf8.DecodeRuneInString(text[i:])

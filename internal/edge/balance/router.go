@@ -21,6 +21,9 @@ type Request struct {
 	// Header holds values by canonical names, as net/http has it.
 	Header map[string][]string
 	Source netip.Addr
+
+	// host is Host in lower case.
+	host string
 }
 
 // Router is a listener's rules, ready for matching.
@@ -91,6 +94,7 @@ func last(actions []Action) (*Action, error) {
 
 // Route returns what to do with a request, and the rule that says so, "" for the default.
 func (r *Router) Route(q *Request) (*Action, string) {
+	q.host = strings.ToLower(q.Host)
 	for i := range r.rules {
 		if r.rules[i].meets(q) {
 			return r.rules[i].action, r.rules[i].id
@@ -112,7 +116,7 @@ func newTest(c *Condition) (test, error) {
 	switch c.Field {
 	case HostHeader:
 		match, err := newMatcher(c, true)
-		return func(q *Request) bool { return match(strings.ToLower(q.Host)) }, err
+		return func(q *Request) bool { return match(q.host) }, err
 	case PathPattern:
 		match, err := newMatcher(c, false)
 		return func(q *Request) bool { return match(q.Path) }, err
@@ -167,7 +171,7 @@ func queryTest(pairs []QueryPair) test {
 		for part := range strings.SplitSeq(q.Query, "&") {
 			key, value, _ := strings.Cut(strings.ToLower(part), "=")
 			for _, w := range wants {
-				if (len(w.key) == 0 || either(w.key, key)) && either(w.value, value) {
+				if (w.key.empty() || either(w.key, key)) && either(w.value, value) {
 					return true
 				}
 			}

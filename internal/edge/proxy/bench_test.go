@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -57,5 +58,35 @@ func BenchmarkRequests(b *testing.B) {
 			})
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
 		})
+	}
+}
+
+// BenchmarkApply applies a table of a thousand targets in a hundred groups again, with
+// one target changed.
+func BenchmarkApply(b *testing.B) {
+	s := New(Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- s.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	table := simple()
+	table.TargetGroups = nil
+	for i := range 100 {
+		g := balance.TargetGroup{ID: fmt.Sprint("g", i), Protocol: balance.HTTP, DeregistrationDelaySeconds: new(int)}
+		for j := range 10 {
+			g.Targets = append(g.Targets, balance.Target{ID: fmt.Sprint(j), IP: "127.0.0.1", Port: 1 + i*10 + j})
+		}
+		table.TargetGroups = append(table.TargetGroups, g)
+	}
+	// Without a listener that forwards to them, no checks disturb.
+	for i := 0; b.Loop(); i++ {
+		next := table
+		next.TargetGroups = append([]balance.TargetGroup(nil), table.TargetGroups...)
+		changed := &next.TargetGroups[i%len(table.TargetGroups)]
+		changed.Targets = changed.Targets[:5+i%5]
+		next.LoadBalancers = nil
+		if err := s.Apply(next); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
