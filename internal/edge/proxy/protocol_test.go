@@ -312,20 +312,12 @@ func echo(t *testing.T, wrap func(net.Conn) net.Conn) balance.Target {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				c := wrap(c)
-				io.Copy(c, c)
-				io.WriteString(c, "bye")
-			}()
-		}
-	}()
+	go answer(l, func(c net.Conn) {
+		c = wrap(c)
+		defer c.Close()
+		io.Copy(c, c)
+		io.WriteString(c, "bye")
+	})
 	return targetAt(l.Addr())
 }
 
