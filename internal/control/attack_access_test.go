@@ -26,15 +26,15 @@ var forgeries = []struct {
 		return a.request(o, body)
 	}},
 	{"an unknown key", "UnrecognizedClientException", "InvalidClientTokenId", func(a *arena, o target, _ *http.Request, body []byte) *http.Request {
-		return a.signedAt(o, body, sigv4.Credentials{AccessKeyID: "AKIAUNKNOWN000000000", SecretAccessKey: a.root.SecretAccessKey}, o.service, time.Now())
+		return a.signedAt(o, body, sigv4.Credentials{AccessKeyID: "AKIAUNKNOWN000000000", SecretAccessKey: a.root.SecretAccessKey}, o.scope(), time.Now())
 	}},
 	{"a wrong secret", "InvalidSignatureException", "SignatureDoesNotMatch", func(a *arena, o target, _ *http.Request, body []byte) *http.Request {
-		return a.signedAt(o, body, sigv4.Credentials{AccessKeyID: a.root.AccessKeyID, SecretAccessKey: a.stranger.SecretAccessKey}, o.service, time.Now())
+		return a.signedAt(o, body, sigv4.Credentials{AccessKeyID: a.root.AccessKeyID, SecretAccessKey: a.stranger.SecretAccessKey}, o.scope(), time.Now())
 	}},
 	{"a session token that was not given", "UnrecognizedClientException", "InvalidClientTokenId", func(a *arena, o target, _ *http.Request, body []byte) *http.Request {
 		c := a.root
 		c.SessionToken = "token"
-		return a.signedAt(o, body, c, o.service, time.Now())
+		return a.signedAt(o, body, c, o.scope(), time.Now())
 	}},
 	{"a truncated signature", "InvalidSignatureException", "SignatureDoesNotMatch", editAuthorization(func(s string) string { return s[:len(s)-1] })},
 	{"half an Authorization header", "IncompleteSignatureException", "IncompleteSignature", editAuthorization(func(s string) string { return s[:strings.Index(s, ", Signature")] })},
@@ -45,7 +45,7 @@ var forgeries = []struct {
 	{"another region's", "InvalidSignatureException", "SignatureDoesNotMatch", editAuthorization(func(s string) string { return strings.Replace(s, testRegion, "us-east-1", 1) })},
 	{"another service's", "InvalidSignatureException", "SignatureDoesNotMatch", func(a *arena, o target, _ *http.Request, body []byte) *http.Request {
 		r := a.signedAt(o, body, a.root, "s3", time.Now())
-		r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "/s3/", "/"+o.service+"/", 1))
+		r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "/s3/", "/"+o.scope()+"/", 1))
 		return r
 	}},
 	{"another body", "InvalidSignatureException", "SignatureDoesNotMatch", func(a *arena, o target, r *http.Request, body []byte) *http.Request {
@@ -66,10 +66,10 @@ var forgeries = []struct {
 		return r
 	}},
 	{"replayed a quarter of an hour later", "InvalidSignatureException", "SignatureDoesNotMatch", func(a *arena, o target, _ *http.Request, body []byte) *http.Request {
-		return a.signedAt(o, body, a.root, o.service, time.Now().Add(-15*time.Minute-2*time.Second))
+		return a.signedAt(o, body, a.root, o.scope(), time.Now().Add(-15*time.Minute-2*time.Second))
 	}},
 	{"signed in the future", "InvalidSignatureException", "SignatureDoesNotMatch", func(a *arena, o target, _ *http.Request, body []byte) *http.Request {
-		return a.signedAt(o, body, a.root, o.service, time.Now().Add(16*time.Minute))
+		return a.signedAt(o, body, a.root, o.scope(), time.Now().Add(16*time.Minute))
 	}},
 }
 
@@ -99,7 +99,7 @@ func TestForgedSignaturesOpenNothing(t *testing.T) {
 			if attacked[o.service].target == "" {
 				want = f.query
 			}
-			if got := a.send(f.forge(a, o, a.signedAt(o, body, a.root, o.service, time.Now()), body)); got.code != want {
+			if got := a.send(f.forge(a, o, a.signedAt(o, body, a.root, o.scope(), time.Now()), body)); got.code != want {
 				t.Errorf("%s with %s: %v; want %s", o, f.name, got, want)
 			}
 		}

@@ -168,7 +168,7 @@ func TestHostileDocuments(t *testing.T) {
 				r.Header.Set("Smithy-Protocol", "rpc-v2-cbor")
 				r.URL.Path = "/service/AmazonEC2ContainerServiceV20141113/operation/CreateCluster"
 			}
-			a.sign(r, a.root, o.service, body)
+			a.sign(r, a.root, o.scope(), body)
 			began := time.Now()
 			got := a.send(r)
 			if took := time.Since(began); took > 5*time.Second {

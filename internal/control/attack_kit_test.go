@@ -17,6 +17,7 @@ import (
 
 	logsapi "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	ecsapi "github.com/aws/aws-sdk-go-v2/service/ecs"
+	elbapi "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	iamapi "github.com/aws/aws-sdk-go-v2/service/iam"
 	stsapi "github.com/aws/aws-sdk-go-v2/service/sts"
 
@@ -30,11 +31,13 @@ var attacked = map[string]struct {
 	client  reflect.Type
 	target  string // of X-Amz-Target; empty for awsQuery
 	version string
+	signing string // in the credential scope, where that is not the service's name
 }{
-	"ecs":  {client: reflect.TypeFor[*ecsapi.Client](), target: "AmazonEC2ContainerServiceV20141113."},
-	"logs": {client: reflect.TypeFor[*logsapi.Client](), target: "Logs_20140328."},
-	"iam":  {client: reflect.TypeFor[*iamapi.Client](), version: "2010-05-08"},
-	"sts":  {client: reflect.TypeFor[*stsapi.Client](), version: "2011-06-15"},
+	"ecs":   {client: reflect.TypeFor[*ecsapi.Client](), target: "AmazonEC2ContainerServiceV20141113."},
+	"logs":  {client: reflect.TypeFor[*logsapi.Client](), target: "Logs_20140328."},
+	"iam":   {client: reflect.TypeFor[*iamapi.Client](), version: "2010-05-08"},
+	"sts":   {client: reflect.TypeFor[*stsapi.Client](), version: "2011-06-15"},
+	"elbv2": {client: reflect.TypeFor[*elbapi.Client](), version: "2015-12-01", signing: "elasticloadbalancing"},
 }
 
 // arena is a server with two accounts.
@@ -66,6 +69,8 @@ type target struct {
 	service, name string
 	input         reflect.Type
 }
+
+func (o target) scope() string { return cmp.Or(attacked[o.service].signing, o.service) }
 
 func (o target) String() string { return o.service + ":" + o.name }
 
@@ -120,6 +125,11 @@ var misfits = map[string][]string{
 	"ecs:UpdateService":           unservedOfServices,
 	"ecs:UpdateCluster":           {"configuration", "serviceConnectDefaults"},
 	"ecs:SubmitTaskStateChange":   {"attachments", "managedAgents"},
+	"elbv2:CreateLoadBalancer":    {"CustomerOwnedIpv4Pool", "IpamPools", "SubnetMappings"},
+	"elbv2:CreateListener":        {"DefaultActions.0.RedirectConfig", "DefaultActions.0.FixedResponseConfig", "DefaultActions.0.AuthenticateCognitoConfig", "DefaultActions.0.AuthenticateOidcConfig", "DefaultActions.0.JwtValidationConfig"},
+	"elbv2:ModifyListener":        {"DefaultActions.0.RedirectConfig", "DefaultActions.0.FixedResponseConfig", "DefaultActions.0.AuthenticateCognitoConfig", "DefaultActions.0.AuthenticateOidcConfig", "DefaultActions.0.JwtValidationConfig"},
+	"elbv2:CreateRule":            {"Actions.0.RedirectConfig", "Actions.0.FixedResponseConfig", "Actions.0.AuthenticateCognitoConfig", "Actions.0.AuthenticateOidcConfig", "Actions.0.JwtValidationConfig"},
+	"elbv2:ModifyRule":            {"Actions.0.RedirectConfig", "Actions.0.FixedResponseConfig", "Actions.0.AuthenticateCognitoConfig", "Actions.0.AuthenticateOidcConfig", "Actions.0.JwtValidationConfig"},
 	"iam:SimulateCustomPolicy":    {"ResourceHandlingOption", "ResourcePolicy", "PermissionsBoundaryPolicyInputList", "OrderedOrganizationPolicyInputList"},
 	"iam:SimulatePrincipalPolicy": {"ResourceHandlingOption", "ResourcePolicy", "PermissionsBoundaryPolicyInputList", "OrderedOrganizationPolicyInputList"},
 	"logs:DescribeLogGroups":      {"logGroupNamePattern", "logGroupNamePrefix"},
@@ -242,6 +252,8 @@ func number(path string) int {
 		return 8
 	case "resolutionseconds":
 		return 60
+	case "healthcheckintervalseconds", "healthchecktimeoutseconds", "healthythresholdcount", "unhealthythresholdcount":
+		return 5
 	}
 	return 1
 }
@@ -361,7 +373,7 @@ func (a *arena) call(o target, c sigv4.Credentials, in map[string]any) reply {
 	a.t.Helper()
 	body := o.body(a.t, in)
 	r := a.request(o, body)
-	a.sign(r, c, o.service, body)
+	a.sign(r, c, o.scope(), body)
 	return a.send(r)
 }
 

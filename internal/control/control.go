@@ -20,8 +20,10 @@ import (
 	"longshore.dev/longshore/internal/acs"
 	"longshore.dev/longshore/internal/bulk/pebblebulk"
 	"longshore.dev/longshore/internal/join"
+	"longshore.dev/longshore/internal/nodestate"
 	"longshore.dev/longshore/internal/seal"
 	"longshore.dev/longshore/internal/service/ecs"
+	"longshore.dev/longshore/internal/service/elbv2"
 	"longshore.dev/longshore/internal/service/iam"
 	"longshore.dev/longshore/internal/service/logs"
 	"longshore.dev/longshore/internal/service/sts"
@@ -60,6 +62,9 @@ type Server struct {
 	iam  *iam.Service
 	ecs  *ecs.Service
 	logs *logs.Service
+	elb  *elbv2.Service
+	// state is the stream that nodes are told by what they must know besides tasks.
+	state *nodestate.Hub
 
 	registry   *wire.Registry
 	api        *wire.Server
@@ -157,9 +162,12 @@ func (s *Server) build() (err error) {
 	if s.logs, err = logs.New(logs.Deps{DB: s.db, Events: s.bulk.Logs(), Now: time.Now, NewID: newID, Log: s.log}); err != nil {
 		return err
 	}
+	if s.elb, err = elbv2.New(elbv2.Deps{DB: s.db, Network: balancerNetwork{s}, Now: time.Now, NewID: newID, Log: s.log}); err != nil {
+		return err
+	}
 	s.ecs, err = ecs.New(ecs.Deps{
 		DB: s.db, History: s.bulk.History(), Now: time.Now, NewID: newID, Log: s.log, Endpoint: s.Endpoint(),
-		LostAfter: s.config.LostAfter, Roles: roles{s},
+		LostAfter: s.config.LostAfter, Roles: roles{s}, Balancer: balancers{s.elb},
 	})
 	if err != nil {
 		return err
@@ -179,11 +187,13 @@ func (s *Server) build() (err error) {
 	sts.New(sts.Deps{Roles: s.iam, Now: time.Now}).Register(s.registry)
 	s.ecs.Register(s.registry)
 	s.logs.Register(s.registry)
+	s.elb.Register(s.registry)
 	s.api = wire.NewServer(s.registry)
 	s.sessions = acs.NewServer(s.ecs, s.authenticateAgent, newID, s.log)
 	s.api.HandleInternal("GET "+acsPath, http.HandlerFunc(s.sessions.ServeACS))
 	s.api.HandleInternal("GET "+tcsPath, http.HandlerFunc(s.sessions.ServeTCS))
 	s.api.HandleInternal("POST "+join.Path, http.HandlerFunc(s.serveJoin))
+	s.handleEdges()
 	s.handleAdmin()
 	return nil
 }
@@ -294,6 +304,7 @@ func (s *Server) Run(ctx context.Context) error {
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		s.sessions.Close()
+		s.state.Close()
 		if err := server.Shutdown(drain); err != nil {
 			return errors.Join(err, server.Close())
 		}
@@ -303,6 +314,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.resealLoop(ctx) })
 	group.Go(func() error { return s.ecs.Run(ctx) })
 	group.Go(func() error { return s.logs.Run(ctx) })
+	group.Go(func() error { return s.elb.Run(ctx) })
 	group.Go(func() error {
 		select {
 		case <-s.kv.Stopped():

@@ -30,6 +30,7 @@ type Hub struct {
 	kinds    map[string]func(Viewer) (Entries, error)
 	streams  map[*stream]Viewer
 	byViewer map[Viewer]int
+	closed   chan struct{}
 }
 
 // stream is one node's connection; dirty holds the kinds that may have changed.
@@ -41,7 +42,7 @@ type stream struct {
 
 // NewHub returns a hub without kinds.
 func NewHub() *Hub {
-	return &Hub{kinds: map[string]func(Viewer) (Entries, error){}, streams: map[*stream]Viewer{}, byViewer: map[Viewer]int{}}
+	return &Hub{kinds: map[string]func(Viewer) (Entries, error){}, streams: map[*stream]Viewer{}, byViewer: map[Viewer]int{}, closed: make(chan struct{})}
 }
 
 // Provide adds a kind: entries returns what a node may see of it, and is called from
@@ -51,6 +52,9 @@ func (h *Hub) Provide(kind string, entries func(Viewer) (Entries, error)) {
 	defer h.mu.Unlock()
 	h.kinds[kind] = entries
 }
+
+// Close ends all streams; it is called once.
+func (h *Hub) Close() { close(h.closed) }
 
 // Changed has the streams look at a kind again.
 func (h *Hub) Changed(kind string) {
@@ -143,6 +147,8 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, v Viewer) error {
 		}
 		select {
 		case <-r.Context().Done():
+			return nil
+		case <-h.closed:
 			return nil
 		case <-ticker.C:
 			if err := out.write(message{}); err != nil {

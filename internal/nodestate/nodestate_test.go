@@ -183,6 +183,20 @@ func TestStateOutlivesTheServer(t *testing.T) {
 	again.await(t, map[string]string{"b": "2", "c": "3"})
 }
 
+// A hub that is closed ends its streams, so that its server can end.
+func TestCloseEndsStreams(t *testing.T) {
+	s := newSite(t)
+	s.follow("n1", "").await(t, map[string]string{})
+	s.hub.Close()
+	done := make(chan struct{})
+	go func() { s.server.Close(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("the server waits for a stream")
+	}
+}
+
 // A node may have a few streams, not any number.
 func TestStreamsAreLimited(t *testing.T) {
 	s := newSite(t)

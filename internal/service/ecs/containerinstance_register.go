@@ -25,6 +25,7 @@ const (
 
 // registration is a RegisterContainerInstance call made ready.
 type registration struct {
+	source                  string // the caller's address
 	scope                   store.Scope
 	now                     time.Time
 	node                    string // of the principal; empty for others
@@ -40,7 +41,7 @@ type registration struct {
 // is a member already) gets the same instance.
 func (s *Service) RegisterContainerInstance(ctx context.Context, in *ecs.RegisterContainerInstanceInput) (*ecs.RegisterContainerInstanceOutput, error) {
 	p := wire.CallFrom(ctx).Principal
-	r := &registration{scope: scopeOf(ctx), now: s.now().UTC(), id: s.id(), incarnation: s.id(), random: s.id(), in: in}
+	r := &registration{scope: scopeOf(ctx), now: s.now().UTC(), id: s.id(), incarnation: s.id(), random: s.id(), source: wire.CallFrom(ctx).SourceIP, in: in}
 	if p.Kind == wire.PrincipalNode {
 		r.node = p.NodeID
 	}
@@ -161,7 +162,7 @@ func (s *Service) register(tx *store.Tx, r *registration) (*Node, *ContainerInst
 	}
 	n.HomeCluster, n.HomeInstance = c.Name, ci.ID
 	n.Resources, n.Attributes, n.VersionInfo, n.RegisteredAt = r.resources, r.announced, r.in.VersionInfo, r.now
-	n.Zone = attributeValue(r.announced, attributeZone)
+	n.Zone, n.Address = attributeValue(r.announced, attributeZone), r.source
 	n.Attributes = append(n.Attributes, s.vpcAttributes(r.scope, n)...)
 	n.Universal = n.MayServeAll && announces(r.announced, AttributeUniversal)
 	n.Fargate = n.MayServeFargate && announces(r.announced, AttributeFargate)

@@ -3,6 +3,7 @@ package ecs
 import (
 	"cmp"
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -38,6 +39,16 @@ func (s *Service) PutNode(ctx context.Context, account, region string, a Admissi
 func (s *Service) HasCluster(account, region, name string) bool {
 	c, ok := s.clusters.Get(s.db.Snapshot(), store.Scope{Account: account, Region: region}, name)
 	return ok && c.Status == statusActive
+}
+
+// NodeAddress is where a node's host ports are reached; ok is false if there is no such node.
+func (s *Service) NodeAddress(account, region, id string) (address netip.Addr, ok bool) {
+	n, ok := s.node(s.db.Snapshot(), store.Scope{Account: account, Region: region}, id)
+	if !ok || !n.LostAt.IsZero() {
+		return netip.Addr{}, false
+	}
+	address, err := netip.ParseAddr(n.Address)
+	return address.Unmap(), err == nil
 }
 
 // NodeInfo is what the operator may know of a node.

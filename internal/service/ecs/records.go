@@ -89,7 +89,9 @@ type Node struct {
 	Attributes   []types.Attribute  `json:"attributes,omitempty"`
 	VersionInfo  *types.VersionInfo `json:"versionInfo,omitempty"`
 	Zone         string             `json:"zone,omitempty"`
-	RegisteredAt time.Time          `json:"registeredAt,omitzero"`
+	// Address is where the registration came from.
+	Address      string    `json:"address,omitempty"`
+	RegisteredAt time.Time `json:"registeredAt,omitzero"`
 
 	// What follows is written by the agent's sessions (source.go).
 

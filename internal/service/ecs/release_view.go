@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
@@ -81,7 +80,7 @@ func (s *Service) ListServiceDeployments(ctx context.Context, in *ecs.ListServic
 		x := byKey[key]
 		out.ServiceDeployments = append(out.ServiceDeployments, types.ServiceDeploymentBrief{
 			ServiceDeploymentArn: optional(releaseARN(sc, x)), ServiceArn: optional(serviceARNOf(sc, x.Cluster, x.Service)), ClusterArn: optional(clusterARN(sc, x.Cluster)),
-			CreatedAt: &x.CreatedAt, StartedAt: moment(x.StartedAt), FinishedAt: moment(x.FinishedAt), Status: x.Status, StatusReason: optional(x.Reason),
+			CreatedAt: &x.CreatedAt, StartedAt: optionalTime(x.StartedAt), FinishedAt: optionalTime(x.FinishedAt), Status: x.Status, StatusReason: optional(x.Reason),
 			TargetServiceRevisionArn: optional(revisionARN(sc, x.Cluster, x.Service, x.Target)),
 		})
 	}
@@ -99,13 +98,6 @@ func (x *release) passes(in *ecs.ListServiceDeploymentsInput) bool {
 		return false
 	}
 	return len(in.Status) == 0 || slices.Contains(in.Status, x.Status)
-}
-
-func moment(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }
 
 // DescribeServiceDeployments describes up to twenty releases.
@@ -145,7 +137,7 @@ func (s *Service) releaseView(r store.Reader, sc store.Scope, x *release) types.
 	c := x.Configuration
 	v := types.ServiceDeployment{
 		ServiceDeploymentArn: optional(releaseARN(sc, x)), ServiceArn: optional(serviceARNOf(sc, x.Cluster, x.Service)), ClusterArn: optional(clusterARN(sc, x.Cluster)),
-		CreatedAt: &x.CreatedAt, StartedAt: moment(x.StartedAt), FinishedAt: moment(x.FinishedAt), StoppedAt: moment(x.StoppedAt), UpdatedAt: &x.UpdatedAt,
+		CreatedAt: &x.CreatedAt, StartedAt: optionalTime(x.StartedAt), FinishedAt: optionalTime(x.FinishedAt), StoppedAt: optionalTime(x.StoppedAt), UpdatedAt: &x.UpdatedAt,
 		Status: x.Status, StatusReason: optional(x.Reason), DeploymentConfiguration: &c,
 	}
 	desired, failed, threshold := x.Desired, x.Failed, x.Threshold

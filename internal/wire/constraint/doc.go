@@ -19,4 +19,4 @@
 // Read check.go first, then plan.go; table/table.go describes the files.
 package constraint
 
-//go:generate go run ./gen -models ../../../../shared/aws-models ecs logs sts iam batch cloudwatch
+//go:generate go run ./gen -models ../../../../shared/aws-models ecs logs sts iam batch cloudwatch elbv2

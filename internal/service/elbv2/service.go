@@ -1,0 +1,104 @@
+package elbv2
+
+import (
+	"context"
+	_ "embed" // operations.txt
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"longshore.dev/longshore/internal/store"
+	"longshore.dev/longshore/internal/wire"
+)
+
+//go:embed operations.txt
+var operations string
+
+// Subnet is what load balancers need of a subnet.
+type Subnet struct{ ID, VPC, Zone string }
+
+// Network is what the room needs of the VPC.
+type Network interface {
+	// Subnets returns an account's subnets in a region.
+	Subnets(account, region string) []Subnet
+	// DefaultSecurityGroup is what a load balancer has that names none.
+	DefaultSecurityGroup(account, region string) string
+	// Instance returns the address at which an instance's host ports are reached; ok is
+	// false if there is no such instance.
+	Instance(account, region, id string) (address netip.Addr, ok bool)
+}
+
+// Deps is what the room needs; all but Log and Addresses is required.
+type Deps struct {
+	DB      *store.DB
+	Network Network
+	Now     func() time.Time
+	// NewID returns 32 random lower-case hex digits.
+	NewID func() string
+	Log   *slog.Logger
+	// Addresses is where load balancers get their addresses from; by default 127.64.0.0/10.
+	Addresses netip.Prefix
+}
+
+// Service is the room.
+type Service struct {
+	tables
+	deps Deps
+	db   *store.DB
+	log  *slog.Logger
+
+	mu     sync.Mutex                  // guards what follows
+	health map[string]map[string]heard // by node, then by target
+	notify []func()
+	groups []func(account, region, group string)
+}
+
+// New builds the room and declares its tables on deps.DB, which must not have been started.
+func New(deps Deps) (*Service, error) {
+	if deps.DB == nil || deps.Network == nil || deps.Now == nil || deps.NewID == nil {
+		return nil, errors.New("elbv2: Deps.DB, Network, Now and NewID are required")
+	}
+	if deps.Log == nil {
+		deps.Log = slog.New(slog.DiscardHandler)
+	}
+	if !deps.Addresses.IsValid() {
+		deps.Addresses = netip.MustParsePrefix("127.64.0.0/10")
+	}
+	s := &Service{tables: declareTables(deps.DB), deps: deps, db: deps.DB, log: deps.Log, health: map[string]map[string]heard{}}
+	s.watch()
+	return s, nil
+}
+
+func scopeOf(ctx context.Context) store.Scope {
+	c := wire.CallFrom(ctx)
+	return store.Scope{Account: c.Account, Region: c.Region}
+}
+
+// Register registers the room's operations.
+func (s *Service) Register(r *wire.Registry) {
+	w := r.Add(wire.ServiceInfo{
+		Name: "elbv2", SigningName: "elasticloadbalancing", Protocols: []wire.Protocol{wire.AWSQuery},
+		APIVersion: "2015-12-01", XMLNamespace: "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/",
+		ResourceConditions: s.resourceConditions,
+		Knows:              func(operation string) bool { return strings.Contains("\n"+operations, "\n"+operation+" ") },
+	})
+	s.registerBalancers(w)
+	s.registerGroups(w)
+	s.registerListeners(w)
+}
+
+// fail is an error with AWS's code.
+func fail(code, format string, args ...any) error { return wire.Errorf(code, format, args...) }
+
+func deref[T any](p *T) T {
+	if p == nil {
+		var zero T
+		return zero
+	}
+	return *p
+}
+
+func pointer[T any](v T) *T { return &v }
