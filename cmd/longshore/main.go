@@ -28,6 +28,7 @@ type cli struct {
 	Up      upCommand      `cmd:"" help:"Run a server and one node on this machine, in the foreground."`
 	Server  serverCommand  `cmd:"" help:"Run the server only."`
 	Agent   agentCommand   `cmd:"" help:"Run a node that joins a server."`
+	Edge    edgeCommand    `cmd:"" hidden:"" help:"Serve a node's load balancers; nodes start it."`
 	Env     envCommand     `cmd:"" help:"Print the shell lines that point AWS's tools at this machine's server."`
 	Token   tokenCommand   `cmd:"" help:"Make, list and revoke the registration tokens with which nodes join."`
 	Access  accessCommand  `cmd:"" help:"Make users, and print their profiles for AWS's tools."`

@@ -260,7 +260,10 @@ func (e *edge) answer(c *net.UnixConn, stop func()) error {
 		if status.Addresses, files, err = e.handed(); err != nil {
 			status = Status{Error: err.Error()}
 		}
-	case opDrain, opStop:
+	case opDrain:
+		defer stop()
+	case opStop:
+		e.ended.Store(true)
 		defer stop()
 	default:
 		status.Error = fmt.Sprintf("the operation %q is unknown", in.Op)

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -77,12 +78,15 @@ type edge struct {
 	config  atomic.Pointer[Config]
 	client  atomic.Pointer[http.Client]
 	changed chan struct{}
+	// ended: nobody takes over.
+	ended atomic.Bool
 	// inherited are the sockets of the process before, by address.
 	inherited *sockets
 
-	mu    sync.Mutex // guards table and retry
-	table balance.Table
-	retry *time.Timer
+	mu        sync.Mutex // guards what follows
+	table     balance.Table
+	retry     *time.Timer
+	addresses addresses
 }
 
 // Run serves until ctx ends, or another process takes over.
@@ -122,7 +126,11 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	group.Go(func() error { return e.serveControl(ctx, control, stop) })
 	before.end()
 	log.Info("the edge serves", "state", c.StateDir)
-	return group.Wait()
+	err = group.Wait()
+	if e.ended.Load() {
+		err = errors.Join(err, e.furnish(balance.Table{}), os.RemoveAll(c.RunDir))
+	}
+	return err
 }
 
 // follower follows the server's tables. What is kept is sealed by what the node's secret
@@ -162,7 +170,7 @@ func (e *edge) apply() error {
 		e.retry.Stop()
 		e.retry = nil
 	}
-	err := e.proxy.Apply(e.table)
+	err := errors.Join(e.furnish(e.table), e.proxy.Apply(e.table))
 	if err != nil && !errors.Is(err, proxy.ErrClosed) {
 		e.retry = time.AfterFunc(retryApply, func() {
 			e.mu.Lock()
@@ -172,6 +180,27 @@ func (e *edge) apply() error {
 	}
 	e.healthChanged()
 	return err
+}
+
+// furnish gives the machine the addresses and names of a table's load balancers. A name
+// that can't be given is told of, and no reason not to serve.
+func (e *edge) furnish(t balance.Table) error {
+	wanted, names := map[netip.Addr]bool{}, map[string]string{}
+	for _, b := range t.LoadBalancers {
+		if a, err := netip.ParseAddr(b.Address); err == nil {
+			wanted[a] = true
+			if b.Name != "" {
+				names[b.Name] = b.Address
+			}
+		}
+	}
+	if err := setHosts(hostsFile, filepath.Base(e.config.Load().RunDir), names); err != nil && len(names) > 0 {
+		e.log.Warn("load balancers are reached by their addresses only", "error", err)
+	}
+	if len(wanted) == 0 && len(e.addresses.mine) == 0 {
+		return nil
+	}
+	return e.addresses.set(wanted)
 }
 
 // configure takes new credentials, or another server.

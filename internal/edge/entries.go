@@ -38,6 +38,16 @@ func Entries(t *balance.Table) (nodestate.Entries, error) {
 	return all, nil
 }
 
+// Serves tells whether there is a load balancer to serve.
+func Serves(entries nodestate.Entries) bool {
+	for key := range entries {
+		if strings.HasPrefix(key, balancerKey) {
+			return true
+		}
+	}
+	return false
+}
+
 // tableOf is the table of a node's state. Keys of what this version does not know are
 // passed over.
 func tableOf(entries nodestate.Entries) (balance.Table, error) {

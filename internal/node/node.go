@@ -23,6 +23,7 @@ import (
 
 	"longshore.dev/longshore/internal/agent"
 	"longshore.dev/longshore/internal/atomicfile"
+	"longshore.dev/longshore/internal/edge"
 	"longshore.dev/longshore/internal/image"
 	"longshore.dev/longshore/internal/network"
 	"longshore.dev/longshore/internal/pki"
@@ -198,11 +199,19 @@ func (n *Node) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.agent.Run(ctx) })
 	group.Go(func() error { return n.serveLocal(ctx) })
+	supervisor, err := newSupervisor(n)
+	if err != nil {
+		return errors.Join(err, n.Close())
+	}
+	group.Go(func() error { return supervisor.run(ctx) })
 	return errors.Join(group.Wait(), n.Close())
 }
 
-// StopTasks stops every task, and returns when the control plane knows it.
-func (n *Node) StopTasks(ctx context.Context) error { return n.agent.StopTasks(ctx) }
+// StopTasks stops every task, and returns when the control plane knows it. The edge, which
+// has nothing left to send requests to, ends too.
+func (n *Node) StopTasks(ctx context.Context) error {
+	return errors.Join(n.agent.StopTasks(ctx), edge.Stop(edgeDirOf(n.options.DataDir)))
+}
 
 // idle tells that no task has anything on the machine.
 func (n *Node) idle() bool {

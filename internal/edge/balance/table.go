@@ -26,8 +26,11 @@ type Table struct {
 // LoadBalancer is an Application or a Network Load Balancer.
 type LoadBalancer struct {
 	// ID is its ARN, or any other name that no other has.
-	ID        string
-	Listeners []Listener
+	ID string
+	// Name is its DNS name, Address what that stands for; the machine is given both. Empty:
+	// it has none of its own.
+	Name, Address string
+	Listeners     []Listener
 	// IdleTimeoutSeconds is idle_timeout.timeout_seconds; 0: 60.
 	IdleTimeoutSeconds int
 	// ClientKeepAliveSeconds is client_keep_alive.seconds; 0: 3600.

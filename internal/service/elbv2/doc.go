@@ -4,6 +4,7 @@
 // The room keeps what is asked for; internal/edge serves by it on the nodes. Table is what
 // they serve, SetHealth what they say of the targets. Other than in AWS, a load balancer is
 // active at once, and has an address of its own from a network that every machine has for
-// itself, so that many can listen on port 80. There are no zones of a load balancer, no
+// itself, so that many can listen on port 80: it is reached from the machines that serve and
+// from the tasks on them. There are no zones of a load balancer, no
 // Gateway Load Balancers, no UDP, no Lambda functions as targets, and no certificates yet.
 package elbv2

@@ -121,7 +121,7 @@ func (s *Service) checkSubnets(sc store.Scope, b *loadBalancer) error {
 	for _, id := range b.Subnets {
 		subnet, ok := s.subnet(sc, id)
 		if !ok {
-			return fail("SubnetNotFound", "The subnet ID '%.60s' does not exist", id)
+			return fail("SubnetNotFound", "The subnet ID '%.60s' does not exist. There are %s.", id, s.subnetList(sc))
 		}
 		if zones[subnet.Zone] {
 			return fail("InvalidConfigurationRequest", "A load balancer cannot be attached to multiple subnets in the same Availability Zone")
@@ -130,11 +130,20 @@ func (s *Service) checkSubnets(sc store.Scope, b *loadBalancer) error {
 	}
 	switch {
 	case len(zones) == 0:
-		return fail("ValidationError", "At least one subnet must be specified")
+		return fail("ValidationError", "At least one subnet must be specified: there are %s", s.subnetList(sc))
 	case b.application() && len(zones) < 2:
-		return fail("InvalidConfigurationRequest", "At least two subnets in two different Availability Zones must be specified")
+		return fail("InvalidConfigurationRequest", "At least two subnets in two different Availability Zones must be specified: there are %s", s.subnetList(sc))
 	}
 	return nil
+}
+
+// subnetList tells which subnets there are.
+func (s *Service) subnetList(sc store.Scope) string {
+	var all []string
+	for _, n := range s.deps.Network.Subnets(sc.Account, sc.Region) {
+		all = append(all, n.ID+" ("+n.Zone+")")
+	}
+	return strings.Join(all, ", ")
 }
 
 func (s *Service) subnet(sc store.Scope, id string) (Subnet, bool) {

@@ -39,7 +39,8 @@ type Deps struct {
 	// NewID returns 32 random lower-case hex digits.
 	NewID func() string
 	Log   *slog.Logger
-	// Addresses is where load balancers get their addresses from; by default 127.64.0.0/10.
+	// Addresses is where load balancers get their addresses from; by default
+	// 198.18.0.0/16, which no network uses: each machine that serves has them for itself.
 	Addresses netip.Prefix
 }
 
@@ -65,7 +66,7 @@ func New(deps Deps) (*Service, error) {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
 	if !deps.Addresses.IsValid() {
-		deps.Addresses = netip.MustParsePrefix("127.64.0.0/10")
+		deps.Addresses = netip.MustParsePrefix("198.18.0.0/16")
 	}
 	s := &Service{tables: declareTables(deps.DB), deps: deps, db: deps.DB, log: deps.Log, health: map[string]map[string]heard{}}
 	s.watch()

@@ -115,7 +115,7 @@ func (s *Service) Table(account string) balance.Table {
 }
 
 func (s *Service) balancerTable(r store.Reader, sc store.Scope, b *loadBalancer) balance.LoadBalancer {
-	out := balance.LoadBalancer{ID: b.arn(sc)}
+	out := balance.LoadBalancer{ID: b.arn(sc), Name: b.dnsName(sc), Address: b.Address}
 	if b.application() {
 		is := func(key string) bool { return b.attribute(key) == "true" }
 		out.IdleTimeoutSeconds, _ = strconv.Atoi(b.attribute("idle_timeout.timeout_seconds"))
