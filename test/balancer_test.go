@@ -63,7 +63,9 @@ func (l *longshore) balancer(name, group string) balancer {
 	l.aws(&made, append([]string{"elbv2", "create-load-balancer", "--name", name, "--subnets"}, l.subnets()...)...)
 	b := balancer{arn: made.LoadBalancers[0].LoadBalancerArn, url: "http://" + made.LoadBalancers[0].DNSName}
 	l.aws(nil, "elbv2", "wait", "load-balancer-available", "--load-balancer-arns", b.arn)
-	var listeners struct{ Listeners []struct{ ListenerArn string } }
+	var listeners struct {
+		Listeners []struct{ ListenerArn string }
+	}
 	l.aws(&listeners, "elbv2", "create-listener", "--load-balancer-arn", b.arn, "--protocol", "HTTP", "--port", "80",
 		"--default-actions", "Type=forward,TargetGroupArn="+group)
 	b.listener = listeners.Listeners[0].ListenerArn
@@ -72,7 +74,9 @@ func (l *longshore) balancer(name, group string) balancer {
 
 func (l *longshore) targetGroup(name string) string {
 	l.t.Helper()
-	var made struct{ TargetGroups []struct{ TargetGroupArn string } }
+	var made struct {
+		TargetGroups []struct{ TargetGroupArn string }
+	}
 	l.aws(&made, "elbv2", "create-target-group", "--name", name, "--protocol", "HTTP", "--port", "80", "--vpc-id", l.vpc(),
 		"--health-check-interval-seconds", "5", "--health-check-timeout-seconds", "2", "--healthy-threshold-count", "2")
 	arn := made.TargetGroups[0].TargetGroupArn
@@ -96,9 +100,14 @@ func (l *longshore) load(urls ...string) (end func()) {
 	var workers sync.WaitGroup
 	var sent, failed atomic.Int64
 	var first atomic.Pointer[string]
-	for i := range 8 {
+	for i := range 16 {
 		// Half of them keep their connections, the others open one for each request.
 		client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: i%2 == 1}}
+		// Some take longer than a task has between SIGTERM and SIGKILL.
+		query := ""
+		if i >= 8 {
+			query = "?wait=4"
+		}
 		workers.Go(func() {
 			defer client.CloseIdleConnections()
 			for n := i; ; n++ {
@@ -108,7 +117,7 @@ func (l *longshore) load(urls ...string) (end func()) {
 				case <-time.After(10 * time.Millisecond):
 				}
 				sent.Add(1)
-				if err := fetch(client, urls[n%len(urls)]); err != nil {
+				if err := fetch(client, urls[n%len(urls)]+query, i%4 >= 2); err != nil {
 					failed.Add(1)
 					said := fmt.Sprintf("%s at %s: %v", urls[n%len(urls)], time.Now().Format(time.TimeOnly), err)
 					first.CompareAndSwap(nil, &said)
@@ -126,15 +135,24 @@ func (l *longshore) load(urls ...string) (end func()) {
 	})
 }
 
-func fetch(client *http.Client, url string) error {
-	response, err := client.Get(url)
+// fetch gets a page, or posts something, which no proxy sends twice.
+func fetch(client *http.Client, url string, post bool) error {
+	method, body := http.MethodGet, io.Reader(nil)
+	if post {
+		method, body = http.MethodPost, strings.NewReader("an order")
+	}
+	request, err := http.NewRequest(method, url, body)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	page, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s %.80s %w", response.Status, body, err)
+		return fmt.Errorf("%s %.80s %w", response.Status, page, err)
 	}
 	return nil
 }

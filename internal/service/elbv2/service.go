@@ -51,8 +51,8 @@ type Service struct {
 	db   *store.DB
 	log  *slog.Logger
 
-	mu     sync.Mutex                  // guards what follows
-	health map[string]map[string]heard // by node, then by target
+	mu     sync.Mutex        // guards what follows
+	health map[string]*plane // by account and node
 	notify []func()
 	groups []func(account, region, group string)
 }
@@ -68,7 +68,7 @@ func New(deps Deps) (*Service, error) {
 	if !deps.Addresses.IsValid() {
 		deps.Addresses = netip.MustParsePrefix("198.18.0.0/16")
 	}
-	s := &Service{tables: declareTables(deps.DB), deps: deps, db: deps.DB, log: deps.Log, health: map[string]map[string]heard{}}
+	s := &Service{tables: declareTables(deps.DB), deps: deps, db: deps.DB, log: deps.Log, health: map[string]*plane{}}
 	s.watch()
 	return s, nil
 }

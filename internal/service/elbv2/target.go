@@ -3,6 +3,7 @@ package elbv2
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -130,8 +131,14 @@ func (s *Service) deregister(ctx context.Context, sc store.Scope, group string, 
 // heard is what a node's data plane has said of a target.
 type heard struct {
 	State
-	at       time.Time
 	inFlight int
+}
+
+// plane is what a node's data plane has said last, and when.
+type plane struct {
+	account string
+	at      time.Time
+	targets map[string]heard
 }
 
 // State is a target's state, with AWS's words.
@@ -159,13 +166,16 @@ func (s *Service) SetHealth(account, node string, reports []Report) {
 	said := make(map[string]heard, len(reports))
 	changed := map[string]bool{}
 	s.mu.Lock()
-	before := s.health[node]
+	var before map[string]heard
+	if p := s.health[account+"/"+node]; p != nil {
+		before = p.targets
+	}
 	for _, r := range reports {
 		if f := strings.SplitN(r.Group, ":", 6); len(f) != 6 || f[4] != account {
 			continue
 		}
 		key := reportKey(r.Group, r.ID, r.Port)
-		said[key] = heard{r.State, now, r.InFlight}
+		said[key] = heard{r.State, r.InFlight}
 		if old, ok := before[key]; !ok || old.State != r.State || (old.inFlight == 0) != (r.InFlight == 0) {
 			changed[r.Group] = true
 		}
@@ -175,24 +185,15 @@ func (s *Service) SetHealth(account, node string, reports []Report) {
 			changed[key[:strings.IndexByte(key, '|')]] = true
 		}
 	}
-	s.health[node] = said
-	for other, reports := range s.health {
-		if stale(reports, now) {
-			delete(s.health, other)
-		}
-	}
+	s.health[account+"/"+node] = &plane{account, now, said}
+	maps.DeleteFunc(s.health, func(_ string, p *plane) bool { return p.stale(now) })
 	s.mu.Unlock()
 	for group := range changed {
 		s.tell(group)
 	}
 }
 
-func stale(reports map[string]heard, now time.Time) bool {
-	for _, h := range reports {
-		return now.Sub(h.at) > staleAfter
-	}
-	return false
-}
+func (p *plane) stale(now time.Time) bool { return now.Sub(p.at) > staleAfter }
 
 // tell notifies those that watch a group.
 func (s *Service) tell(group string) {
@@ -217,9 +218,9 @@ func (s *Service) heardOf(group, id string, port int32) (best heard, ok bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, reports := range s.health {
-		h, there := reports[key]
-		if !there || now.Sub(h.at) > staleAfter {
+	for _, p := range s.health {
+		h, there := p.targets[key]
+		if !there || p.stale(now) {
 			continue
 		}
 		inFlight := best.inFlight + h.inFlight
@@ -317,7 +318,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 		if ok {
 			delay = time.Duration(g.seconds("deregistration_delay.timeout_seconds")) * time.Second
 		}
-		if now.Sub(x.DrainingSince) >= delay || s.empty(g.arn(ref.Scope), x) {
+		if now.Sub(x.DrainingSince) >= delay || s.empty(ref.Scope, x) {
 			over = append(over, ref)
 		}
 	}
@@ -336,17 +337,17 @@ func (s *Service) Sweep(ctx context.Context) error {
 
 // empty tells whether all data planes that were heard of lately say that a target drains
 // and has nothing left.
-func (s *Service) empty(group string, x *target) bool {
-	now, key := s.deps.Now(), reportKey(group, x.ID, int(x.Port))
+func (s *Service) empty(sc store.Scope, x *target) bool {
+	now, key := s.deps.Now(), reportKey(arnOf(sc, kindGroup, x.Group), x.ID, int(x.Port))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	heardOf := 0
-	for _, reports := range s.health {
-		if stale(reports, now) {
+	for _, p := range s.health {
+		if p.account != sc.Account || p.stale(now) {
 			continue
 		}
 		heardOf++
-		if h, ok := reports[key]; !ok || h.State.State != "draining" || h.inFlight > 0 || !h.at.After(x.DrainingSince) {
+		if h, ok := p.targets[key]; !ok || h.State.State != "draining" || h.inFlight > 0 || !p.at.After(x.DrainingSince) {
 			return false
 		}
 	}
