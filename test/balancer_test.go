@@ -3,8 +3,15 @@ package test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -183,6 +191,8 @@ func TestStoryOfALoadBalancer(t *testing.T) {
 		t.Errorf("the fixed response is %q", page)
 	}
 
+	l.overTLS(b, site)
+
 	end := l.load(b.url+"/", b.url+"/product/1")
 	defer end()
 	better := web(func(c *types.ContainerDefinition) {
@@ -223,6 +233,12 @@ func TestStoryOfALoadBalancer(t *testing.T) {
 	}
 	end()
 
+	// An edge that is killed is started again, and has its tables before a server tells it.
+	if err := syscall.Kill(l.edge(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	l.eventually("another edge serves", func() error { return fetch(http.DefaultClient, b.url+"/", false) })
+
 	// What is left is taken down; the name goes with the load balancer.
 	for _, service := range []string{"site", "product"} {
 		l.aws(nil, "ecs", "delete-service", "--service", service, "--force")
@@ -239,6 +255,63 @@ func TestStoryOfALoadBalancer(t *testing.T) {
 	for _, group := range []string{site, product} {
 		l.aws(nil, "elbv2", "delete-target-group", "--target-group-arn", group)
 	}
+}
+
+// overTLS gives a load balancer a certificate, and asks it over HTTP/2.
+func (l *longshore) overTLS(b balancer, group string) {
+	l.t.Helper()
+	name := strings.TrimPrefix(b.url, "http://")
+	body, key := selfSigned(l.t, name)
+	dir := l.t.TempDir()
+	for file, text := range map[string][]byte{"cert.pem": body, "key.pem": key} {
+		if err := os.WriteFile(filepath.Join(dir, file), text, 0o600); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	var made struct {
+		ServerCertificateMetadata struct{ Arn string }
+	}
+	l.aws(&made, "iam", "upload-server-certificate", "--server-certificate-name", "shop",
+		"--certificate-body", "file://"+filepath.Join(dir, "cert.pem"), "--private-key", "file://"+filepath.Join(dir, "key.pem"))
+	l.aws(nil, "elbv2", "create-listener", "--load-balancer-arn", b.arn, "--protocol", "HTTPS", "--port", "443",
+		"--certificates", "CertificateArn="+made.ServerCertificateMetadata.Arn, "--default-actions", "Type=forward,TargetGroupArn="+group)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(body)
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}}
+	defer client.CloseIdleConnections()
+	l.eventually("it answers over HTTP/2 and TLS", func() error {
+		response, err := client.Get("https://" + name + "/")
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK || response.ProtoMajor != 2 {
+			return fmt.Errorf("%s %s", response.Proto, response.Status)
+		}
+		return nil
+	})
+	if _, said, exit := l.cli("iam", "delete-server-certificate", "--server-certificate-name", "shop"); exit == 0 || !strings.Contains(said, "DeleteConflict") {
+		l.t.Errorf("the certificate that is used was deleted: %s", said)
+	}
+	l.notOnDisk(l.t, strings.Split(string(key), "\n")[1])
+}
+
+func selfSigned(t *testing.T, name string) (body, private []byte) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
 }
 
 // upgrade stops the process and starts a copy of its executable.

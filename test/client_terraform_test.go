@@ -176,3 +176,22 @@ func (l *longshore) awaitStatus(cluster, task, status string) {
 type errNotYet string
 
 func (e errNotYet) Error() string { return "it is " + string(e) }
+
+// TestTerraformBalancesAService takes a service behind a load balancer through its life.
+func TestTerraformBalancesAService(t *testing.T) {
+	t.Parallel() // it mostly waits
+	l := up(t, "--no-sample", "--stop-tasks")
+	tf := l.terraform("terraform-balancer")
+	vars := []string{"-var", "vpc=" + l.vpc(), "-var", `subnets=["` + strings.Join(l.subnets(), `","`) + `"]`}
+	tf.must("init", "-no-color")
+	tf.must(append([]string{"apply", "-no-color", "-auto-approve"}, vars...)...)
+	tf.settled(vars...)
+	url := tf.must("output", "-no-color", "-raw", "url")
+	if page := l.get(url + "/"); !strings.Contains(page, `"method": "GET"`) {
+		t.Errorf("the service says %.200q", page)
+	}
+	changed := append(vars[:len(vars):len(vars)], "-var", "idle=30", "-var", "drain=3")
+	tf.must(append([]string{"apply", "-no-color", "-auto-approve"}, changed...)...)
+	tf.settled(changed...)
+	tf.must(append([]string{"destroy", "-no-color", "-auto-approve"}, changed...)...)
+}

@@ -158,11 +158,11 @@ func openKV(ctx context.Context, c *Config) (*etcdkv.KV, error) {
 func (s *Server) build() (err error) {
 	s.db = store.New(s.kv, store.Options{Log: s.log})
 	s.authorities = store.NewTable[authorityRecord](s.db, "control.authority")
-	s.iam = iam.New(iam.Deps{DB: s.db, Sealer: s.ring, Now: time.Now})
+	s.iam = iam.New(iam.Deps{DB: s.db, Sealer: s.ring, Now: time.Now, CertificateUser: func(arn string) string { return s.elb.CertificateUser(arn) }})
 	if s.logs, err = logs.New(logs.Deps{DB: s.db, Events: s.bulk.Logs(), Now: time.Now, NewID: newID, Log: s.log}); err != nil {
 		return err
 	}
-	if s.elb, err = elbv2.New(elbv2.Deps{DB: s.db, Network: balancerNetwork{s}, Now: time.Now, NewID: newID, Log: s.log}); err != nil {
+	if s.elb, err = elbv2.New(elbv2.Deps{DB: s.db, Network: balancerNetwork{s}, Certificates: s.iam, Now: time.Now, NewID: newID, Log: s.log}); err != nil {
 		return err
 	}
 	s.ecs, err = ecs.New(ecs.Deps{

@@ -6,5 +6,6 @@
 // active at once, and has an address of its own from a network that every machine has for
 // itself, so that many can listen on port 80: it is reached from the machines that serve and
 // from the tasks on them. There are no zones of a load balancer, no
-// Gateway Load Balancers, no UDP, no Lambda functions as targets, and no certificates yet.
+// Gateway Load Balancers, no UDP and no Lambda functions as targets. Certificates are those of
+// IAM.
 package elbv2

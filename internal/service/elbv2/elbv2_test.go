@@ -39,6 +39,21 @@ func (network) Instance(_, _, id string) (netip.Addr, bool) {
 	return netip.MustParseAddr("10.0.0.1"), id == "i-1"
 }
 
+// certificates are two of the account's.
+type certificates struct{}
+
+func (certificates) ServerCertificate(arn string) (chain, key string, err error) {
+	if arn != certA && arn != certB {
+		return "", "", errors.New("none")
+	}
+	return "chain of " + arn, "key of " + arn, nil
+}
+
+const (
+	certA = "arn:aws:iam::" + testAccount + ":server-certificate/a"
+	certB = "arn:aws:iam::" + testAccount + ":server-certificate/b"
+)
+
 // room is a Service over an in-memory store, with a clock.
 type room struct {
 	*Service
@@ -56,7 +71,7 @@ func newRoom(t testing.TB) *room {
 	db := store.New(kv, store.Options{})
 	s, err := New(Deps{
 		DB: db, Network: network{}, Now: func() time.Time { return time.Unix(0, r.clock.Load()).UTC() },
-		NewID: func() string { return fmt.Sprintf("%032x", r.ids.Add(1)) },
+		NewID: func() string { return fmt.Sprintf("%032x", r.ids.Add(1)) }, Certificates: certificates{},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -316,7 +331,7 @@ func TestListenersAndRules(t *testing.T) {
 	refused(t, "a second on the port", create(b.LoadBalancerArn, 80, http, forward(one)), "DuplicateListener")
 	refused(t, "another's target group", create(other.LoadBalancerArn, 80, http, forward(one)), "TargetGroupAssociationLimit")
 	refused(t, "TCP", create(b.LoadBalancerArn, 81, types.ProtocolEnumTcp, forward(one)), "UnsupportedProtocol")
-	refused(t, "HTTPS", create(b.LoadBalancerArn, 81, types.ProtocolEnumHttps, forward(one)), "UnsupportedProtocol")
+	refused(t, "HTTPS without a certificate", create(b.LoadBalancerArn, 81, types.ProtocolEnumHttps, forward(one)), "ValidationError")
 	refused(t, "no target group", create(b.LoadBalancerArn, 81, http, forward(aws.String(*one+"0"))), "TargetGroupNotFound")
 	refused(t, "two actions", create(b.LoadBalancerArn, 81, http, slices.Concat(forward(one), forward(two))), "InvalidLoadBalancerAction")
 	refused(t, "a login", create(b.LoadBalancerArn, 81, http, []types.Action{{Type: types.ActionTypeEnumAuthenticateOidc}}), "InvalidLoadBalancerAction")
@@ -382,6 +397,53 @@ func TestListenersAndRules(t *testing.T) {
 	}
 	_, err = r.DescribeRules(r.ctx, &api.DescribeRulesInput{RuleArns: []string{*later.RuleArn}})
 	refused(t, "a rule of a listener that is gone", err, "RuleNotFound")
+}
+
+// A listener over TLS presents its certificates, the default one first.
+func TestCertificatesOfListeners(t *testing.T) {
+	r := newRoom(t)
+	b, g := r.balancer("web"), r.target("web", "")
+	https := func(port int32, policy *string, arns ...string) (*string, error) {
+		in := &api.CreateListenerInput{LoadBalancerArn: b.LoadBalancerArn, Port: &port, Protocol: types.ProtocolEnumHttps, DefaultActions: forward(g), SslPolicy: policy}
+		for _, arn := range arns {
+			in.Certificates = append(in.Certificates, types.Certificate{CertificateArn: &arn})
+		}
+		out, err := r.CreateListener(r.ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return out.Listeners[0].ListenerArn, nil
+	}
+	l, err := https(443, nil, certA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = https(444, nil, certA, certB)
+	refused(t, "two certificates", err, "ValidationError")
+	_, err = https(444, nil, certA+"x")
+	refused(t, "no certificate", err, "CertificateNotFound")
+	_, err = https(444, nil, strings.Replace(certA, testAccount, "210987654321", 1))
+	refused(t, "another account's", err, "CertificateNotFound")
+	_, err = https(444, aws.String("ELBSecurityPolicy-TLS-1-0-2015-04"), certA)
+	refused(t, "another policy", err, "SSLPolicyNotFound")
+	second := []types.Certificate{{CertificateArn: aws.String(certB)}}
+	if out, err := r.AddListenerCertificates(r.ctx, &api.AddListenerCertificatesInput{ListenerArn: l, Certificates: second}); err != nil || len(out.Certificates) != 2 || !*out.Certificates[0].IsDefault {
+		t.Error(out, err)
+	}
+	if served := r.Table(testAccount).LoadBalancers[0].Listeners[0].Certificates; len(served) != 2 || served[1].KeyPEM != "key of "+certB {
+		t.Errorf("served are %+v", served)
+	}
+	if user := r.CertificateUser(certB); user != *b.LoadBalancerArn {
+		t.Errorf("it is used by %q", user)
+	}
+	_, err = r.RemoveListenerCertificates(r.ctx, &api.RemoveListenerCertificatesInput{ListenerArn: l, Certificates: []types.Certificate{{CertificateArn: aws.String(certA)}}})
+	refused(t, "the default one", err, "OperationNotPermitted")
+	if out, err := r.ModifyListener(r.ctx, &api.ModifyListenerInput{ListenerArn: l, Certificates: second}); err != nil || *out.Listeners[0].Certificates[0].CertificateArn != certB || *out.Listeners[0].SslPolicy != tlsPolicy {
+		t.Error(out, err)
+	}
+	if user := r.CertificateUser(certA); user != "" {
+		t.Errorf("the one that was replaced is used by %q", user)
+	}
 }
 
 // A target is unused, initial, what the data plane says, draining, and gone: when its

@@ -28,18 +28,16 @@ func validCIDR(s string) bool {
 func (l *listener) arn(sc store.Scope) string { return arnOf(sc, kindListener, l.Path) }
 
 // checkProtocol refuses protocols that the load balancer does not listen with.
-func checkProtocol(b *loadBalancer, p types.ProtocolEnum, port *int32, certificates []types.Certificate) error {
-	want := types.ProtocolEnumTcp
+func checkProtocol(b *loadBalancer, p types.ProtocolEnum, port *int32) error {
+	want := []types.ProtocolEnum{types.ProtocolEnumTcp, types.ProtocolEnumTls}
 	if b.application() {
-		want = types.ProtocolEnumHttp
+		want = []types.ProtocolEnum{types.ProtocolEnumHttp, types.ProtocolEnumHttps}
 	}
 	switch {
 	case port == nil || *port < 1 || *port > 65535:
 		return fail("ValidationError", "A port between 1 and 65535 must be specified")
-	case p == types.ProtocolEnumHttps || p == types.ProtocolEnumTls || len(certificates) > 0:
-		return fail("UnsupportedProtocol", "The protocol %s is not supported yet: there are no certificates. Use %s.", p, want)
-	case p != want:
-		return fail("UnsupportedProtocol", "The protocol '%s' is not supported with a load balancer of type %s: use %s.", p, b.Type, want)
+	case !slices.Contains(want, p):
+		return fail("UnsupportedProtocol", "The protocol '%s' is not supported with a load balancer of type %s: use %s or %s.", p, b.Type, want[0], want[1])
 	}
 	return nil
 }
@@ -60,7 +58,11 @@ func (s *Service) CreateListener(ctx context.Context, in *api.CreateListenerInpu
 		if err != nil {
 			return err
 		}
-		if err := checkProtocol(b, in.Protocol, in.Port, in.Certificates); err != nil {
+		if err := checkProtocol(b, in.Protocol, in.Port); err != nil {
+			return err
+		}
+		certificates, err := s.wantedCertificates(sc, in.Protocol, in.SslPolicy, in.Certificates)
+		if err != nil {
 			return err
 		}
 		count := 0
@@ -76,7 +78,7 @@ func (s *Service) CreateListener(ctx context.Context, in *api.CreateListenerInpu
 		if err != nil {
 			return err
 		}
-		l := &listener{Path: b.Path + "/" + id, Balancer: b.Path, Port: *in.Port, Protocol: in.Protocol, Actions: actions, Tags: tags}
+		l := &listener{Path: b.Path + "/" + id, Balancer: b.Path, Port: *in.Port, Protocol: in.Protocol, Actions: actions, Certificates: certificates, Tags: tags}
 		s.listeners.Put(tx, sc, l.Path, l)
 		shown = l.view(sc)
 		return nil
@@ -88,9 +90,14 @@ func (s *Service) CreateListener(ctx context.Context, in *api.CreateListenerInpu
 }
 
 func (l *listener) view(sc store.Scope) types.Listener {
-	return types.Listener{
+	v := types.Listener{
 		ListenerArn: pointer(l.arn(sc)), LoadBalancerArn: pointer(arnOf(sc, kindBalancer, l.Balancer)), Port: &l.Port, Protocol: l.Protocol, DefaultActions: l.Actions,
 	}
+	if overTLS(l.Protocol) {
+		v.SslPolicy, v.Certificates = pointer(tlsPolicy), []types.Certificate{{CertificateArn: pointer(l.Certificates[0])}}
+		v.MutualAuthentication = &types.MutualAuthenticationAttributes{Mode: pointer("off")}
+	}
+	return v
 }
 
 // listener finds a listener by its ARN.
@@ -153,6 +160,31 @@ func (s *Service) rewriteListener(tx *store.Tx, sc store.Scope, arn string, chan
 	return l, nil
 }
 
+// changeProtocol changes what a listener speaks, and what it presents.
+func (s *Service) changeProtocol(sc store.Scope, b *loadBalancer, l *listener, in *api.ModifyListenerInput, port *int32) error {
+	protocol := cmp.Or(in.Protocol, l.Protocol)
+	if err := checkProtocol(b, protocol, port); err != nil {
+		return err
+	}
+	given := in.Certificates
+	if given == nil && overTLS(protocol) && len(l.Certificates) > 0 {
+		given = []types.Certificate{{CertificateArn: &l.Certificates[0]}}
+	}
+	certificates, err := s.wantedCertificates(sc, protocol, in.SslPolicy, given)
+	if err != nil {
+		return err
+	}
+	if len(certificates) > 0 {
+		for i, arn := range l.Certificates {
+			if i > 0 && arn != certificates[0] {
+				certificates = append(certificates, arn)
+			}
+		}
+	}
+	l.Protocol, l.Certificates = protocol, certificates
+	return nil
+}
+
 // ModifyListener changes a listener's port, or what it does by default.
 func (s *Service) ModifyListener(ctx context.Context, in *api.ModifyListenerInput) (*api.ModifyListenerOutput, error) {
 	sc := scopeOf(ctx)
@@ -164,7 +196,7 @@ func (s *Service) ModifyListener(ctx context.Context, in *api.ModifyListenerInpu
 				return fail("ListenerNotFound", "Listener '%s' not found", deref(in.ListenerArn))
 			}
 			port := cmp.Or(in.Port, &l.Port)
-			if err := checkProtocol(b, cmp.Or(in.Protocol, l.Protocol), port, in.Certificates); err != nil {
+			if err := s.changeProtocol(sc, b, l, in, port); err != nil {
 				return err
 			}
 			for _, other := range s.listeners.ListPrefix(tx, sc, b.Path+"/") {

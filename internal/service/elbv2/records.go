@@ -38,13 +38,15 @@ type targetGroup struct {
 
 // listener is stored under its load balancer's path, a slash and its ID.
 type listener struct {
-	Path       string             `json:"path"`
-	Balancer   string             `json:"balancer"` // its path
-	Port       int32              `json:"port"`
-	Protocol   types.ProtocolEnum `json:"protocol"`
-	Actions    []types.Action     `json:"actions"`
-	Attributes map[string]string  `json:"attributes,omitempty"`
-	Tags       map[string]string  `json:"tags,omitempty"`
+	Path     string             `json:"path"`
+	Balancer string             `json:"balancer"` // its path
+	Port     int32              `json:"port"`
+	Protocol types.ProtocolEnum `json:"protocol"`
+	Actions  []types.Action     `json:"actions"`
+	// Certificates are the ARNs of what it presents over TLS, the default one first.
+	Certificates []string          `json:"certificates,omitempty"`
+	Attributes   map[string]string `json:"attributes,omitempty"`
+	Tags         map[string]string `json:"tags,omitempty"`
 }
 
 // rule is stored under its listener's path, a slash and its ID. The default rule is the

@@ -117,6 +117,10 @@ func (s *Service) registerListeners(w *wire.Service) {
 	wire.Handle(w, wire.Operation[api.DeleteListenerInput]{Name: "DeleteListener", Resources: arns(func(in *api.DeleteListenerInput) []string { return one(in.ListenerArn) })}, s.DeleteListener)
 	wire.Handle(w, wire.Operation[api.ModifyListenerAttributesInput]{Name: "ModifyListenerAttributes", Resources: arns(func(in *api.ModifyListenerAttributesInput) []string { return one(in.ListenerArn) })}, s.ModifyListenerAttributes)
 	wire.Handle(w, wire.Operation[api.DescribeListenerAttributesInput]{Name: "DescribeListenerAttributes", ReadOnly: true}, s.DescribeListenerAttributes)
+	wire.Handle(w, wire.Operation[api.AddListenerCertificatesInput]{Name: "AddListenerCertificates", Resources: arns(func(in *api.AddListenerCertificatesInput) []string { return one(in.ListenerArn) })}, s.AddListenerCertificates)
+	wire.Handle(w, wire.Operation[api.RemoveListenerCertificatesInput]{Name: "RemoveListenerCertificates", Resources: arns(func(in *api.RemoveListenerCertificatesInput) []string { return one(in.ListenerArn) })}, s.RemoveListenerCertificates)
+	wire.Handle(w, wire.Operation[api.DescribeListenerCertificatesInput]{Name: "DescribeListenerCertificates", ReadOnly: true}, s.DescribeListenerCertificates)
+	wire.Handle(w, wire.Operation[api.DescribeSSLPoliciesInput]{Name: "DescribeSSLPolicies", ReadOnly: true}, s.DescribeSSLPolicies)
 	rule := wire.Operation[api.CreateRuleInput]{Name: "CreateRule", Resources: arns(func(in *api.CreateRuleInput) []string { return one(in.ListenerArn) })}
 	rule.Conditions = func(_ context.Context, in *api.CreateRuleInput) map[string][]string { return tagConditions(in.Tags) }
 	rule.Also = func(_ context.Context, in *api.CreateRuleInput) []wire.Permission {

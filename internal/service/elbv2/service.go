@@ -31,11 +31,19 @@ type Network interface {
 	Instance(account, region, id string) (address netip.Addr, ok bool)
 }
 
-// Deps is what the room needs; all but Log and Addresses is required.
+// Certificates has the certificates that listeners present.
+type Certificates interface {
+	// ServerCertificate returns the chain and the private key of an ARN, in PEM.
+	ServerCertificate(arn string) (chain, key string, err error)
+}
+
+// Deps is what the room needs; all but Certificates, Log and Addresses is required.
 type Deps struct {
 	DB      *store.DB
 	Network Network
-	Now     func() time.Time
+	// Certificates is nil where there are none.
+	Certificates Certificates
+	Now          func() time.Time
 	// NewID returns 32 random lower-case hex digits.
 	NewID func() string
 	Log   *slog.Logger

@@ -125,7 +125,10 @@ func (s *Service) balancerTable(r store.Reader, sc store.Scope, b *loadBalancer)
 		out.TLSHeaders, out.ForwardedPort, out.NoHTTP2 = is("routing.http.x_amzn_tls_version_and_cipher_suite.enabled"), is("routing.http.xff_client_port.enabled"), !is("routing.http2.enabled")
 	}
 	for _, l := range s.listeners.ListPrefix(r, sc, b.Path+"/") {
-		served := balance.Listener{ID: l.arn(sc), Address: b.Address, Port: int(l.Port), Protocol: string(l.Protocol), DefaultActions: actionsTable(l.Actions)}
+		served := balance.Listener{ID: l.arn(sc), Address: b.Address, Port: int(l.Port), Protocol: string(l.Protocol), DefaultActions: actionsTable(l.Actions), Certificates: s.certificateTable(l)}
+		if overTLS(l.Protocol) && len(served.Certificates) == 0 {
+			continue // it can present nothing
+		}
 		if v, ok := l.Attributes["tcp.idle_timeout.seconds"]; ok {
 			served.TCPIdleTimeoutSeconds, _ = strconv.Atoi(v)
 		}

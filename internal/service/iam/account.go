@@ -144,7 +144,7 @@ func (s *Service) GetAccountSummary(ctx context.Context, _ *api.GetAccountSummar
 		"AccountAccessKeysPresent": keys,
 		// What there is none of here.
 		"AccountMFAEnabled": 0, "AccountPasswordPresent": 0, "AccountSigningCertificatesPresent": 0,
-		"MFADevices": 0, "MFADevicesInUse": 0, "Providers": 0, "ServerCertificates": 0,
+		"MFADevices": 0, "MFADevicesInUse": 0, "Providers": 0, "ServerCertificates": count(s.certificates.List(r, sc)),
 	}}, nil
 }
 

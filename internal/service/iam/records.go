@@ -76,18 +76,20 @@ type tables struct {
 	accounts       *store.Table[accountRecord]
 	aliases        *store.Table[alias]
 	deletions      *store.Table[deletion]
+	certificates   *store.Table[certificate]
 }
 
 func declareTables(db *store.DB) tables {
 	t := tables{
-		users:     newBook(db, "user", "User", "AIDA", "iam.users"),
-		groups:    newBook(db, "group", "Group", "AGPA", "iam.groups"),
-		roles:     newBook(db, "role", "Role", "AROA", "iam.roles"),
-		policies:  store.NewTable[managedPolicy](db, "iam.policies"),
-		profiles:  store.NewTable[profile](db, "iam.instanceprofiles"),
-		accounts:  store.NewTable[accountRecord](db, "iam.accounts"),
-		aliases:   store.NewTable[alias](db, "iam.aliases"),
-		deletions: store.NewTable[deletion](db, "iam.roledeletions"),
+		users:        newBook(db, "user", "User", "AIDA", "iam.users"),
+		groups:       newBook(db, "group", "Group", "AGPA", "iam.groups"),
+		roles:        newBook(db, "role", "Role", "AROA", "iam.roles"),
+		policies:     store.NewTable[managedPolicy](db, "iam.policies"),
+		profiles:     store.NewTable[profile](db, "iam.instanceprofiles"),
+		accounts:     store.NewTable[accountRecord](db, "iam.accounts"),
+		aliases:      store.NewTable[alias](db, "iam.aliases"),
+		deletions:    store.NewTable[deletion](db, "iam.roledeletions"),
+		certificates: store.NewTable[certificate](db, "iam.servercertificates"),
 	}
 	t.profilesByRole = store.NewIndex(t.profiles, "role", func(_ store.Scope, _ string, p *profile) []string { return some(p.Role) })
 	return t

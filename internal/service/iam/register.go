@@ -20,7 +20,9 @@ var errorCodes = map[string]wire.ErrorCode{
 	"DeleteConflictException":          {Code: "DeleteConflict", Status: http.StatusConflict},
 	"EntityAlreadyExistsException":     {Code: "EntityAlreadyExists", Status: http.StatusConflict},
 	"InvalidInputException":            {Code: "InvalidInput"},
+	"KeyPairMismatchException":         {Code: "KeyPairMismatch"},
 	"LimitExceededException":           {Code: "LimitExceeded", Status: http.StatusConflict},
+	"MalformedCertificateException":    {Code: "MalformedCertificate"},
 	"MalformedPolicyDocumentException": {Code: "MalformedPolicyDocument"},
 	"NoSuchEntityException":            {Code: "NoSuchEntity", Status: http.StatusNotFound},
 	"PolicyEvaluationException":        {Code: "PolicyEvaluation", Status: http.StatusInternalServerError},
@@ -43,6 +45,7 @@ func (s *Service) Register(r *wire.Registry) {
 	s.registerRoles(w)
 	s.registerPolicies(w)
 	s.registerProfiles(w)
+	s.registerCertificates(w)
 	s.registerLinkedRoles(w)
 	s.registerAccount(w)
 	s.registerSimulation(w)

@@ -17,6 +17,7 @@ const resealBatch = 200
 const (
 	sealedKey        = "access keys' secrets"
 	sealedSessionKey = "the key of session tokens"
+	sealedPrivateKey = "private keys of server certificates"
 )
 
 // EachSealed calls visit with all that the room keeps sealed, and what it is.
@@ -27,6 +28,9 @@ func (s *Service) EachSealed(visit func(kind string, sealed []byte)) {
 	}
 	if k, ok := s.sessionKeys.Get(r, store.Scope{}, sessionKeyID); ok {
 		visit(sealedSessionKey, k.Sealed)
+	}
+	for _, c := range s.certificates.ListAll(r) {
+		visit(sealedPrivateKey, c.Sealed)
 	}
 }
 
@@ -49,6 +53,10 @@ func (s *Service) RootSealed(account string) ([]byte, bool) {
 func (s *Service) Reseal(ctx context.Context, ring *seal.Keyring) (int, error) {
 	done, err := s.resealSessionKey(ctx, ring)
 	if err != nil {
+		return done, err
+	}
+	n, err := s.resealCertificates(ctx, ring)
+	if done += n; err != nil {
 		return done, err
 	}
 	stale := map[string][]byte{}
@@ -97,6 +105,33 @@ func (s *Service) resealKeys(ctx context.Context, ring *seal.Keyring, stale map[
 		return nil
 	})
 	return len(fresh), err
+}
+
+func (s *Service) resealCertificates(ctx context.Context, ring *seal.Keyring) (done int, err error) {
+	for ref, c := range s.certificates.ListAll(s.snapshot()) {
+		if by := seal.KeyIDOf(c.Sealed); by == ring.KeyIDs()[0] || !ring.Knows(by) {
+			continue
+		}
+		again, _, err := ring.Reseal(certificateContext(c.ID), c.Sealed)
+		if err != nil {
+			return done, fmt.Errorf("seal the private key of certificate %s anew: %w", c.Name, err)
+		}
+		err = s.deps.DB.Update(ctx, func(tx *store.Tx) error {
+			old, ok := s.certificates.Get(tx, ref.Scope, ref.ID)
+			if !ok || !bytes.Equal(old.Sealed, c.Sealed) {
+				return nil // it is gone, or was replaced meanwhile
+			}
+			fresh := s.certificates.Clone(old)
+			fresh.Sealed = again
+			s.certificates.Put(tx, ref.Scope, ref.ID, fresh)
+			return nil
+		})
+		if err != nil {
+			return done, err
+		}
+		done++
+	}
+	return done, nil
 }
 
 func (s *Service) resealSessionKey(ctx context.Context, ring *seal.Keyring) (int, error) {

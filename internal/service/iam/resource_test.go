@@ -51,6 +51,7 @@ DeletePolicyVersion policy/x/p
 DeleteRole role/x/r
 DeleteRolePermissionsBoundary role/x/r iam:PermissionsBoundary
 DeleteRolePolicy role/x/r iam:PermissionsBoundary
+DeleteServerCertificate server-certificate/x/c
 DeleteServiceLinkedRole role/x/r
 DeleteUser user/x/u
 DeleteUserPermissionsBoundary user/x/u iam:PermissionsBoundary
@@ -71,6 +72,7 @@ GetPolicy policy/x/p
 GetPolicyVersion policy/x/p
 GetRole role/x/r
 GetRolePolicy role/x/r
+GetServerCertificate server-certificate/x/c
 GetServiceLinkedRoleDeletionStatus role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS
 GetUser user/x/u
 GetUserPolicy user/x/u
@@ -92,6 +94,8 @@ ListPolicyVersions policy/x/p
 ListRolePolicies role/x/r
 ListRoleTags role/x/r
 ListRoles role/x/
+ListServerCertificateTags server-certificate/x/c
+ListServerCertificates *
 ListUserPolicies user/x/u
 ListUserTags user/x/u
 ListUsers user/x/
@@ -108,10 +112,12 @@ SimulatePrincipalPolicy user/x/u
 TagInstanceProfile instance-profile/x/i aws:RequestTag/t aws:TagKeys
 TagPolicy policy/x/p aws:RequestTag/t aws:TagKeys
 TagRole role/x/r aws:RequestTag/t aws:TagKeys
+TagServerCertificate server-certificate/x/c aws:RequestTag/t aws:TagKeys
 TagUser user/x/u aws:RequestTag/t aws:TagKeys
 UntagInstanceProfile instance-profile/x/i aws:TagKeys
 UntagPolicy policy/x/p aws:TagKeys
 UntagRole role/x/r aws:TagKeys
+UntagServerCertificate server-certificate/x/c aws:TagKeys
 UntagUser user/x/u aws:TagKeys
 UpdateAccessKey user/x/u
 UpdateAccountPasswordPolicy *
@@ -120,6 +126,7 @@ UpdateGroup group/x/g
 UpdateRole role/x/r
 UpdateRoleDescription role/x/r
 UpdateUser user/x/u
+UploadServerCertificate server-certificate/new/c aws:RequestTag/t aws:TagKeys
 `
 
 // TestWhatAuthorisationIsAsked calls every served operation as a user who may do
@@ -132,6 +139,8 @@ func TestWhatAuthorisationIsAsked(t *testing.T) {
 	ok(s, s.Client.CreateRole, &api.CreateRoleInput{RoleName: str("r"), Path: x, Tags: tags, PermissionsBoundary: p.Arn, AssumeRolePolicyDocument: str(trustEC2)})
 	ok(s, s.Client.CreateGroup, &api.CreateGroupInput{GroupName: str("g"), Path: x})
 	ok(s, s.Client.CreateInstanceProfile, &api.CreateInstanceProfileInput{InstanceProfileName: str("i"), Path: x, Tags: tags})
+	body, private := pair(t, "shop.example")
+	ok(s, s.Client.UploadServerCertificate, &api.UploadServerCertificateInput{ServerCertificateName: str("c"), Path: x, Tags: tags, CertificateBody: &body, PrivateKey: &private})
 	k := ok(s, s.Client.CreateAccessKey, &api.CreateAccessKeyInput{UserName: str("u")}).AccessKey
 	values := map[string]any{
 		"UserName": str("u"), "GroupName": str("g"), "RoleName": str("r"), "InstanceProfileName": str("i"), "PolicyName": str("p"), "PolicyArn": p.Arn,
@@ -139,6 +148,7 @@ func TestWhatAuthorisationIsAsked(t *testing.T) {
 		"Tags": []types.Tag{{Key: str("t"), Value: str("v")}}, "TagKeys": []string{"t"}, "AWSServiceName": str("ecs.amazonaws.com"), "AccountAlias": str("alias"),
 		"AccessKeyId": k.AccessKeyId, "Status": types.StatusTypeActive, "VersionId": str("v1"), "Description": str("d"),
 		"PolicyInputList": []string{allowAll}, "ActionNames": []string{"ecs:RunTask"}, "PolicySourceArn": str("arn:aws:iam::123456789012:user/x/u"),
+		"ServerCertificateName": str("c"), "CertificateBody": &body, "PrivateKey": &private,
 		"DeletionTaskId": str("task/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS/1"),
 	}
 	client := reflect.ValueOf(s.as(AccessKey{*k.AccessKeyId, *k.SecretAccessKey}))

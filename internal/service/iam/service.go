@@ -34,6 +34,9 @@ type Deps struct {
 	Now    func() time.Time
 	// Limits are AWS's where they are zero.
 	Limits Limits
+	// CertificateUser tells what uses a server certificate, empty if nothing does; nil:
+	// nothing uses any.
+	CertificateUser func(arn string) string
 }
 
 // Limits are quotas: of an account unless the name says otherwise. Two calls at once
