@@ -125,7 +125,6 @@ func TestTerraformAppliesAndSettles(t *testing.T) {
 
 	changed := []string{"-var", "memory=256", "-var", "retention=14", "-var", `actions=["logs:PutLogEvents","logs:CreateLogStream"]`}
 	tf.must(append([]string{"apply", "-no-color", "-auto-approve"}, changed...)...)
-	tf.settled(changed...)
 	described, err := l.ecs().DescribeTaskDefinition(ctx, &ecs.DescribeTaskDefinitionInput{TaskDefinition: aws.String("tf-web")})
 	if err != nil {
 		t.Fatal(err)
@@ -185,6 +184,10 @@ func TestTerraformBalancesAService(t *testing.T) {
 	vars := []string{"-var", "vpc=" + l.vpc(), "-var", `subnets=["` + strings.Join(l.subnets(), `","`) + `"]`}
 	tf.must("init", "-no-color")
 	tf.must(append([]string{"apply", "-no-color", "-auto-approve"}, vars...)...)
+	out, err := l.ecs().DescribeServices(context.Background(), &ecs.DescribeServicesInput{Cluster: aws.String("tf"), Services: []string{"web"}})
+	if err != nil || len(out.Services) != 1 || out.Services[0].RunningCount != 2 {
+		t.Errorf("Terraform has waited for a steady state of %+v, %v", out, err)
+	}
 	tf.settled(vars...)
 	url := tf.must("output", "-no-color", "-raw", "url")
 	if page := l.get(url + "/"); !strings.Contains(page, `"method": "GET"`) {
@@ -192,6 +195,5 @@ func TestTerraformBalancesAService(t *testing.T) {
 	}
 	changed := append(vars[:len(vars):len(vars)], "-var", "idle=30", "-var", "drain=3")
 	tf.must(append([]string{"apply", "-no-color", "-auto-approve"}, changed...)...)
-	tf.settled(changed...)
 	tf.must(append([]string{"destroy", "-no-color", "-auto-approve"}, changed...)...)
 }
