@@ -69,6 +69,8 @@ const (
 	// drainTimeout bounds what goes on after the end, idleGrace keeps connections that may
 	// have a request on its way.
 	drainTimeout, idleGrace = 5 * time.Minute, 10 * time.Second
+	// tableLimit is how long a process that takes over waits for a table.
+	tableLimit = 5 * time.Second
 )
 
 // edge is the running process.
@@ -106,7 +108,7 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	e.inherited = before.sockets
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	sticky := sha256.Sum256([]byte("stickiness of " + c.AccessKeyID))
+	sticky := sha256.Sum256([]byte("stickiness\x00" + c.SecretAccessKey))
 	e.proxy = proxy.New(proxy.Options{
 		Log: log, Listen: e.inherited.listen, StickyKey: sticky[:], DrainTimeout: drainTimeout, IdleGrace: idleGrace, Changed: e.healthChanged,
 	})
@@ -115,13 +117,15 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 		return err
 	}
 	follower.Load()
-	control, err := before.replace(c.RunDir)
-	if err != nil {
-		return fmt.Errorf("open the edge's control socket: %w", err)
-	}
 	var group errgroup.Group
 	group.Go(func() error { return e.proxy.Run(ctx) })
 	group.Go(func() error { return follower.Run(ctx) })
+	e.awaitTable(ctx, follower)
+	control, err := before.replace(c.RunDir)
+	if err != nil {
+		stop()
+		return errors.Join(fmt.Errorf("open the edge's control socket: %w", err), group.Wait())
+	}
 	group.Go(func() error { e.report(ctx); return nil })
 	group.Go(func() error { return e.serveControl(ctx, control, stop) })
 	before.end()
@@ -133,8 +137,29 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	return err
 }
 
-// follower follows the server's tables. What is kept is sealed by what the node's secret
-// and its data directory have made once.
+// awaitTable waits until this process serves what the one before does: every socket that was
+// handed over has its listener. If the server has told a table without them, or tells
+// nothing for long, so be it.
+func (e *edge) awaitTable(ctx context.Context, f *nodestate.Follower) {
+	limit := time.NewTimer(tableLimit)
+	defer limit.Stop()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for e.inherited.left() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.Told():
+			return
+		case <-limit.C:
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// follower follows the server's tables. What is kept, private keys included, is sealed by a
+// key of the edge's own: it must be there before any server answers.
 func (e *edge) follower(c Config) (*nodestate.Follower, error) {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the edge's state directory: %w", err)
@@ -306,6 +331,12 @@ func (s *sockets) listen(network, address string) (net.Listener, error) {
 		return l, nil
 	}
 	return net.Listen(network, address)
+}
+
+func (s *sockets) left() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
 }
 
 func (s *sockets) close() {

@@ -192,11 +192,20 @@ func (s *supervisor) start(ctx context.Context) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- c.Wait() }() // it is reaped whenever it ends
+	err = s.await(ctx, c.Process.Pid, ended)
+	if err != nil && ctx.Err() == nil {
+		_ = c.Process.Kill() // there are to be no two
+	}
+	return err
+}
+
+// await waits until a process answers as the edge.
+func (s *supervisor) await(ctx context.Context, pid int, ended <-chan error) error {
 	limit, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	for {
 		status, err := edge.Configure(s.config.RunDir, s.config)
-		if err == nil && status.PID == c.Process.Pid {
+		if err == nil && status.PID == pid {
 			return nil
 		}
 		select {

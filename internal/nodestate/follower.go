@@ -50,6 +50,7 @@ type Follower struct {
 	entries Entries
 	// complete: the server has told the whole set in this connection.
 	complete bool
+	told     chan struct{} // closed when a server has told the whole set once
 }
 
 // NewFollower returns a follower; Load and Run follow.
@@ -57,8 +58,11 @@ func NewFollower(o FollowerOptions) *Follower {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Follower{o: o}
+	return &Follower{o: o, told: make(chan struct{})}
 }
+
+// Told is closed when a server has told the whole set for the first time, and it was applied.
+func (f *Follower) Told() <-chan struct{} { return f.told }
 
 // Load applies the state that was kept, if any. A file that can't be read is told of and
 // does not count.
@@ -189,6 +193,11 @@ func (f *Follower) take(m *message) {
 	f.complete = true
 	f.entries = m.apply(f.entries)
 	f.apply()
+	select {
+	case <-f.told:
+	default:
+		close(f.told)
+	}
 	if err := f.keep(); err != nil {
 		f.o.Log.Error("the node's state can't be kept; a start without the server will have an older one", "file", f.o.File, "error", err)
 	}
