@@ -255,8 +255,8 @@ func (s *serviceRecord) resetsOnHealthy() bool {
 }
 
 // task is what a task looks like to the rollout. Nothing protects those of a service that
-// is deleted. One on an instance that is being
-// drained is to be replaced like those of a former deployment.
+// is deleted. One on an instance that is being drained is to be replaced like those of a
+// former deployment.
 func (k *keeper) task(tx *store.Tx, r *serviceRecord, t *Task) rollout.Task {
 	out := rollout.Task{ID: t.ID, Deployment: t.StartedBy, CreatedAt: t.CreatedAt, Node: t.InstanceID, Protected: t.protected(k.now) && r.Status == statusActive}
 	if out.Protected {
