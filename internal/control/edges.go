@@ -17,6 +17,9 @@ import (
 // maxHealth bounds what an edge tells of its targets at once, in bytes.
 const maxHealth = 16 << 20
 
+// maxProcessName bounds the name of an edge's process, in bytes.
+const maxProcessName = 64
+
 // balancers gives the load balancers' room to the ECS room.
 type balancers struct{ elb *elbv2.Service }
 
@@ -115,6 +118,10 @@ func (s *Server) takeHealth(w http.ResponseWriter, _ *http.Request, body []byte,
 			State: elbv2.State{State: t.State, Reason: t.Reason, Description: t.Description},
 		})
 	}
-	s.elb.SetHealth(p.AccountID, p.NodeID, reports)
+	if len(health.Process) > maxProcessName {
+		s.answerAdmin(w, "ReportHealth", adminAnswer{}, wire.Errorf("InvalidParameterException", "The name of the process is longer than %d bytes.", maxProcessName))
+		return
+	}
+	s.elb.SetHealth(p.AccountID, elbv2.Plane{Node: p.NodeID, Process: health.Process, Alone: health.Alone, Ends: health.Ends}, reports)
 	writeJSON(w, http.StatusOK, struct{}{})
 }

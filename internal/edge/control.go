@@ -29,7 +29,7 @@ const (
 const (
 	opConfigure = "configure" // take the configuration; answers who runs
 	opSockets   = "sockets"   // answers with the listening sockets
-	opDrain     = "drain"     // another process has them: finish what runs, and end
+	opDrain     = "drain"     // another process, of the configuration given, has them: finish what runs, and end
 	opStop      = "stop"      // end
 )
 
@@ -181,8 +181,8 @@ func takeOver(runDir string) (*predecessor, error) {
 }
 
 // replace puts this process's control socket in place of the predecessor's.
-func (p *predecessor) replace(runDir string) (*net.UnixListener, error) {
-	path := filepath.Join(runDir, socketName)
+func (p *predecessor) replace(c Config) (*net.UnixListener, error) {
+	path := filepath.Join(c.RunDir, socketName)
 	fresh := path + fmt.Sprintf(".%d", os.Getpid())
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -194,7 +194,8 @@ func (p *predecessor) replace(runDir string) (*net.UnixListener, error) {
 	l.SetUnlinkOnClose(false)
 	if p.there {
 		// The predecessor is told over its own socket, before nobody finds it any more.
-		_, listeners, err := ask(runDir, asked{Op: opDrain})
+		// What it still has follows the same server.
+		_, listeners, err := ask(c.RunDir, asked{Op: opDrain, Config: &c})
 		closeAll(listeners)
 		if err != nil && !errors.Is(err, ErrNone) {
 			return nil, errors.Join(err, l.Close(), os.Remove(fresh))
@@ -261,6 +262,11 @@ func (e *edge) answer(c *net.UnixConn, stop func()) error {
 			status = Status{Error: err.Error()}
 		}
 	case opDrain:
+		if in.Config != nil {
+			if err := e.configure(*in.Config); err != nil {
+				e.log.Warn("what is drained follows the server of before", "error", err)
+			}
+		}
 		defer stop()
 	case opStop:
 		e.ended.Store(true)

@@ -3,6 +3,7 @@ package edge
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -64,6 +65,8 @@ const (
 	reportEvery = 5 * time.Second
 	// reportGather is how long changes are gathered before they are told.
 	reportGather = 20 * time.Millisecond
+	// lastReport bounds the last of them.
+	lastReport = 2 * time.Second
 	// retryApply is when a listener is tried again whose socket could not be opened.
 	retryApply = 2 * time.Second
 	// drainTimeout bounds what goes on after the end, idleGrace keeps connections that may
@@ -80,8 +83,12 @@ type edge struct {
 	config  atomic.Pointer[Config]
 	client  atomic.Pointer[http.Client]
 	changed chan struct{}
-	// ended: nobody takes over.
-	ended atomic.Bool
+	// process names this process to the server: of a node's, one serves, and those that it
+	// has taken over from drain. alone: there was none before it.
+	process string
+	alone   bool
+	// ended: nobody takes over. leaving: another process may have addresses and names.
+	ended, leaving atomic.Bool
 	// inherited are the sockets of the process before, by address.
 	inherited *sockets
 
@@ -93,7 +100,7 @@ type edge struct {
 
 // Run serves until ctx ends, or another process takes over.
 func Run(ctx context.Context, c Config, log *slog.Logger) error {
-	e := &edge{log: log, changed: make(chan struct{}, 1)}
+	e := &edge{log: log, changed: make(chan struct{}, 1), process: rand.Text()}
 	if err := e.configure(c); err != nil {
 		return err
 	}
@@ -105,7 +112,7 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 		return fmt.Errorf("take over from the edge that runs: %w", err)
 	}
 	defer before.close()
-	e.inherited = before.sockets
+	e.inherited, e.alone = before.sockets, !before.there
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	sticky := sha256.Sum256([]byte("stickiness\x00" + c.SecretAccessKey))
@@ -117,16 +124,18 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 		return err
 	}
 	follower.Load()
+	left, drained := context.WithCancel(context.WithoutCancel(ctx))
+	defer drained()
 	var group errgroup.Group
-	group.Go(func() error { return e.proxy.Run(ctx) })
-	group.Go(func() error { return follower.Run(ctx) })
+	group.Go(func() error { defer drained(); return e.proxy.Run(ctx) })
+	group.Go(func() error { return e.follow(ctx, left, follower) })
 	e.awaitTable(ctx, follower)
-	control, err := before.replace(c.RunDir)
+	control, err := before.replace(c)
 	if err != nil {
 		stop()
 		return errors.Join(fmt.Errorf("open the edge's control socket: %w", err), group.Wait())
 	}
-	group.Go(func() error { e.report(ctx); return nil })
+	group.Go(func() error { e.report(left); return nil })
 	group.Go(func() error { return e.serveControl(ctx, control, stop) })
 	before.end()
 	log.Info("the edge serves", "state", c.StateDir)
@@ -135,6 +144,16 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 		err = errors.Join(err, e.furnish(balance.Table{}), os.RemoveAll(c.RunDir))
 	}
 	return err
+}
+
+// follow follows the server's tables until ctx ends; from then on, until nothing is left,
+// what is drained follows them too, and no file is written: it is the next process's.
+func (e *edge) follow(ctx, left context.Context, f *nodestate.Follower) error {
+	if err := f.Run(ctx); err != nil {
+		return err
+	}
+	e.leaving.Store(true)
+	return nodestate.NewFollower(e.following()).Run(left)
 }
 
 // awaitTable waits until this process serves what the one before does: every socket that was
@@ -169,12 +188,18 @@ func (e *edge) follower(c Config) (*nodestate.Follower, error) {
 		return nil, fmt.Errorf("open the key of the edge's state: %w", err)
 	}
 	const purpose = "edge/state"
-	return nodestate.NewFollower(nodestate.FollowerOptions{
-		URL: c.Server + StatePath, Kind: Kind, Client: &http.Client{Transport: clientOf(&e.client)},
+	o := e.following()
+	o.File = filepath.Join(c.StateDir, "balancers")
+	o.Seal = func(b []byte) ([]byte, error) { return sealer.Seal(purpose, b) }
+	o.Open = func(b []byte) ([]byte, error) { return sealer.Open(purpose, b) }
+	return nodestate.NewFollower(o), nil
+}
+
+// following is what a follower needs, but for a file.
+func (e *edge) following() nodestate.FollowerOptions {
+	return nodestate.FollowerOptions{
+		URL: e.config.Load().Server + StatePath, Kind: Kind, Client: &http.Client{Transport: clientOf(&e.client)},
 		Sign: func(r *http.Request) error { return e.sign(r, nil) },
-		File: filepath.Join(c.StateDir, "balancers"),
-		Seal: func(b []byte) ([]byte, error) { return sealer.Seal(purpose, b) },
-		Open: func(b []byte) ([]byte, error) { return sealer.Open(purpose, b) },
 		Apply: func(entries nodestate.Entries) error {
 			t, err := tableOf(entries)
 			if err != nil {
@@ -186,7 +211,7 @@ func (e *edge) follower(c Config) (*nodestate.Follower, error) {
 			return e.apply()
 		},
 		Log: e.log,
-	}), nil
+	}
 }
 
 // apply serves the table. A listener whose socket is taken is tried again.
@@ -195,7 +220,11 @@ func (e *edge) apply() error {
 		e.retry.Stop()
 		e.retry = nil
 	}
-	err := errors.Join(e.furnish(e.table), e.proxy.Apply(e.table))
+	var furnished error
+	if !e.leaving.Load() {
+		furnished = e.furnish(e.table)
+	}
+	err := errors.Join(furnished, e.proxy.Apply(e.table))
 	if err != nil && !errors.Is(err, proxy.ErrClosed) {
 		e.retry = time.AfterFunc(retryApply, func() {
 			e.mu.Lock()
@@ -264,17 +293,34 @@ func (e *edge) healthChanged() {
 
 // Health is what an edge tells of its targets.
 type Health struct {
+	// Process names the process: what it says replaces what it said before. Of a node's
+	// several, one serves, and the others drain.
+	Process string `json:"process"`
+	// Alone: no other process of the node has requests.
+	Alone bool `json:"alone,omitempty"`
+	// Ends: it has no requests any more, and says nothing more.
+	Ends    bool                 `json:"ends,omitempty"`
 	Targets []proxy.TargetHealth `json:"targets"`
 }
 
-// report tells the server how the targets are, at each change and every while.
+// report tells the server how the targets are, at each change and every while, until the
+// last request has been answered.
 func (e *edge) report(ctx context.Context) {
 	ticker := time.NewTicker(reportEvery)
 	defer ticker.Stop()
-	for {
-		if err := e.tell(ctx); err != nil && ctx.Err() == nil {
+	defer func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastReport)
+		defer cancel()
+		if err := e.tell(last, Health{Process: e.process, Ends: true, Targets: []proxy.TargetHealth{}}); err != nil {
+			e.log.Debug("the end could not be told; the server notices it", "error", err)
+		}
+	}()
+	for alone := e.alone; ; {
+		err := e.tell(ctx, Health{Process: e.process, Alone: alone, Targets: e.proxy.Health()})
+		if err != nil && ctx.Err() == nil {
 			e.log.Debug("the targets' health could not be told; it is told again", "error", err)
 		}
+		alone = alone && err != nil
 		select {
 		case <-ctx.Done():
 			return
@@ -289,8 +335,8 @@ func (e *edge) report(ctx context.Context) {
 	}
 }
 
-func (e *edge) tell(ctx context.Context) error {
-	body, err := json.Marshal(Health{Targets: e.proxy.Health()})
+func (e *edge) tell(ctx context.Context, h Health) error {
+	body, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}

@@ -28,10 +28,12 @@ type plane struct {
 	mu     sync.Mutex
 	table  balance.Table
 	health Health
+	// processes are what each has told last.
+	processes map[string]Health
 }
 
 func newPlane(t *testing.T) *plane {
-	p := &plane{hub: nodestate.NewHub()}
+	p := &plane{hub: nodestate.NewHub(), processes: map[string]Health{}}
 	p.hub.Provide(Kind, func(nodestate.Viewer) (nodestate.Entries, error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -47,9 +49,11 @@ func newPlane(t *testing.T) *plane {
 	mux.HandleFunc(HealthPath, func(_ http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		p.health = Health{}
 		if err := json.NewDecoder(r.Body).Decode(&p.health); err != nil {
 			t.Error(err)
 		}
+		p.processes[p.health.Process] = p.health
 	})
 	p.Server = httptest.NewServer(mux)
 	t.Cleanup(p.Close)
@@ -191,6 +195,90 @@ func TestEdgeIsReplacedUnderLoad(t *testing.T) {
 	if err := served(url); err != nil || requests.Load() == 0 || failed.Load() > 0 {
 		t.Errorf("%d of %d requests failed; then %v", failed.Load(), requests.Load(), err)
 	}
+}
+
+// A connection that the process before still has follows the table: a target that is
+// deregistered after the hand-over gets nothing from it, and the server hears of what it has
+// until it ends.
+func TestReplacedEdgeFollowsTheTable(t *testing.T) {
+	p, run, state := newPlane(t), t.TempDir(), t.TempDir()
+	wait, _ := p.process(t, run, state, "first")
+	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	t.Cleanup(release)
+	named := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hold" {
+			<-hold
+		}
+		_, _ = io.WriteString(w, "first target")
+	}))
+	t.Cleanup(named.Close)
+	url := p.serve(t, named.Listener.Addr().String())
+	until(t, "a request is served", func() bool { return page(http.DefaultClient, url) == "first target" })
+	kept := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxConnsPerHost: 1}}
+	defer kept.CloseIdleConnections()
+	if said := page(kept, url); said != "first target" {
+		t.Fatal(said)
+	}
+	held := make(chan string)
+	go func() { held <- page(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, url+"/hold") }()
+	until(t, "the request that is held is told of", func() bool { return len(p.inFlight(1)) == 1 })
+	old := p.inFlight(1)[0]
+
+	p.process(t, run, state, "second")
+	host, port, _ := net.SplitHostPort(backend(t))
+	number, _ := strconv.Atoi(port)
+	p.mu.Lock()
+	p.table.TargetGroups[0].Targets[0].Draining = true
+	p.table.TargetGroups[0].Targets = append(p.table.TargetGroups[0].Targets, balance.Target{ID: "i-2", IP: host, Port: number})
+	p.mu.Unlock()
+	p.hub.Changed(Kind)
+	until(t, "the process before tells that the target drains", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		targets := p.processes[old].Targets
+		return len(targets) == 2 && targets[0].State == balance.Draining && targets[0].InFlight == 1
+	})
+	if said := page(kept, url); said != "served" {
+		t.Errorf("the connection of before got %q", said)
+	}
+	release()
+	if said := <-held; said != "first target" {
+		t.Errorf("the request that was held got %q", said)
+	}
+	if err := wait(); err != nil {
+		t.Error(err)
+	}
+	until(t, "the process before tells of its end", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.processes[old].Ends
+	})
+}
+
+// inFlight are the processes that tell of so many requests.
+func (p *plane) inFlight(n int) (all []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for process, h := range p.processes {
+		if len(h.Targets) > 0 && h.Targets[0].InFlight == n {
+			all = append(all, process)
+		}
+	}
+	return all
+}
+
+func page(client *http.Client, url string) string {
+	response, err := client.Get(url)
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(body)
 }
 
 // An edge that is told to end does, and where none runs that is no error.

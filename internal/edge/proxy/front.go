@@ -97,6 +97,17 @@ func (s *Server) applyListeners(wanted []*compiled) error {
 	return errors.Join(failed...)
 }
 
+// followLeft brings fronts whose sockets are closed to a new table; with the lock held.
+func (s *Server) followLeft(wanted []*compiled) {
+	for f := range s.fronts {
+		for _, c := range wanted {
+			if c.listener.ID == f.compiled.Load().listener.ID && c.kind() == f.kind {
+				f.compiled.Store(c)
+			}
+		}
+	}
+}
+
 // follow brings an open port to a new table.
 func (s *Server) follow(p *port, c *compiled) {
 	f := p.front.Load()

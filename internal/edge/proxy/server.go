@@ -55,9 +55,10 @@ type Server struct {
 	running sync.WaitGroup
 
 	// mu guards what follows, for Apply and the end. Requests do not take it.
-	mu     sync.Mutex
-	closed bool
-	ports  map[string]*port
+	mu sync.Mutex
+	// closed: the sockets are, what is left of the fronts is drained. ended: nothing is left.
+	closed, ended bool
+	ports         map[string]*port
 	// fronts are all that still have connections, those of ports that are gone included.
 	fronts   map[*front]bool
 	groups   map[string]*group
@@ -97,11 +98,12 @@ var ErrClosed = errors.New("the load balancer has been shut down: no table is ap
 
 // Apply serves a table from now on. A table that is wrong changes nothing. A listener
 // whose socket cannot be opened is in the error, and everything else is applied: applying
-// the same table again tries it again.
+// the same table again tries it again. While Run drains, connections that are left follow
+// the table, and no socket is opened.
 func (s *Server) Apply(t balance.Table) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.ended {
 		return ErrClosed
 	}
 	if err := t.Validate(); err != nil {
@@ -116,7 +118,11 @@ func (s *Server) Apply(t balance.Table) error {
 	for _, c := range wanted {
 		c.groups = s.groups
 	}
-	err = s.applyListeners(wanted)
+	if s.closed {
+		s.followLeft(wanted)
+	} else {
+		err = s.applyListeners(wanted)
+	}
 	// Only now does no listener forward to them any more.
 	for id, g := range before {
 		if s.groups[id] == nil {
@@ -179,7 +185,6 @@ func (s *Server) Run(ctx context.Context) error {
 	for f := range s.fronts {
 		fronts = append(fronts, f)
 	}
-	groups := s.groups
 	s.mu.Unlock()
 
 	for _, p := range ports {
@@ -190,6 +195,10 @@ func (s *Server) Run(ctx context.Context) error {
 		draining.Go(func() { f.drain(s.options.DrainTimeout) })
 	}
 	draining.Wait()
+	s.mu.Lock()
+	s.ended = true
+	groups := s.groups
+	s.mu.Unlock()
 	s.cancel()
 	for _, g := range groups {
 		g.remove()

@@ -469,7 +469,7 @@ func TestTargetsLive(t *testing.T) {
 		}
 	})
 	say := func(first, second string, inFlight int) {
-		r.SetHealth(testAccount, "n1", []Report{
+		r.SetHealth(testAccount, Plane{Node: "n1"}, []Report{
 			{Group: *g, ID: "i-1", Port: 8001, State: State{State: first}, InFlight: inFlight}, {Group: *g, ID: "i-1", Port: 8002, State: State{second, "Target.Timeout", "Request timed out"}},
 		})
 	}
@@ -478,7 +478,7 @@ func TestTargetsLive(t *testing.T) {
 	if n := told.Load(); n != 1 {
 		t.Errorf("it was told %d times of one change", n)
 	}
-	r.SetHealth("210987654321", "n9", []Report{{Group: *g, ID: "i-1", Port: 8002, State: State{State: "healthy"}}})
+	r.SetHealth("210987654321", Plane{Node: "n9"}, []Report{{Group: *g, ID: "i-1", Port: 8002, State: State{State: "healthy"}}})
 	r.wantStates(g, "i-1:8001 healthy", "i-1:8002 unhealthy Target.Timeout")
 
 	deregister := func(port *int32) {
@@ -491,7 +491,7 @@ func TestTargetsLive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.advance(time.Second)
+	r.advance(staleAfter)
 	deregister(aws.Int32(8001))
 	sweep()
 	r.wantStates(g, "i-1:8001 draining Target.DeregistrationInProgress", "i-1:8002 unhealthy Target.Timeout")
@@ -514,6 +514,64 @@ func TestTargetsLive(t *testing.T) {
 	r.advance(time.Second)
 	sweep()
 	r.wantStates(g)
+}
+
+// While one process of a node's data plane takes over from another, a target is drained only
+// when neither has requests of it; and one that was killed is not awaited.
+func TestTargetDrainsInBothProcesses(t *testing.T) {
+	r := newRoom(t)
+	b, g := r.balancer("web"), r.target("web", "")
+	r.listen(b.LoadBalancerArn, 80, forward(g))
+	place := []types.TargetDescription{{Id: aws.String("i-1"), Port: aws.Int32(8001)}}
+	say := func(from Plane, state string, inFlight int) {
+		t.Helper()
+		r.SetHealth(testAccount, from, []Report{{Group: *g, ID: "i-1", Port: 8001, State: State{State: state}, InFlight: inFlight}})
+		if err := r.Sweep(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const drains = "i-1:8001 draining Target.DeregistrationInProgress"
+	first, second := Plane{Node: "n1", Process: "1"}, Plane{Node: "n1", Process: "2"}
+	begin := func() {
+		t.Helper()
+		if _, err := r.RegisterTargets(r.ctx, &api.RegisterTargetsInput{TargetGroupArn: g, Targets: place}); err != nil {
+			t.Fatal(err)
+		}
+		say(first, "healthy", 1)
+		if _, err := r.DeregisterTargets(r.ctx, &api.DeregisterTargetsInput{TargetGroupArn: g, Targets: place}); err != nil {
+			t.Fatal(err)
+		}
+		r.advance(time.Second)
+	}
+	// A server that has just started does not know yet who has requests.
+	begin()
+	say(second, "draining", 0)
+	r.wantStates(g, drains)
+
+	r.advance(staleAfter)
+	say(first, "healthy", 1)
+	say(second, "draining", 0)
+	r.wantStates(g, drains)
+	say(first, "draining", 1)
+	r.wantStates(g, drains)
+	ends := first
+	ends.Ends = true
+	r.SetHealth(testAccount, ends, nil)
+	say(second, "draining", 0)
+	r.wantStates(g)
+
+	begin()
+	say(second, "draining", 0)
+	r.wantStates(g, drains)
+	say(Plane{Node: "n1", Process: "3", Alone: true}, "draining", 0)
+	r.wantStates(g)
+
+	for i := range 10 * maxPlanes {
+		say(Plane{Node: "n1", Process: fmt.Sprint("many", i)}, "healthy", 0)
+	}
+	if n := len(r.health); n > maxPlanes {
+		t.Errorf("%d processes of a node are kept", n)
+	}
 }
 
 func TestTargetsByAddress(t *testing.T) {

@@ -59,8 +59,11 @@ type Service struct {
 	db   *store.DB
 	log  *slog.Logger
 
+	// started: what data planes said before that is forgotten.
+	started time.Time
+
 	mu     sync.Mutex        // guards what follows
-	health map[string]*plane // by account and node
+	health map[string]*plane // by account, node and process
 	notify []func()
 	groups []func(account, region, group string)
 }
@@ -76,7 +79,7 @@ func New(deps Deps) (*Service, error) {
 	if !deps.Addresses.IsValid() {
 		deps.Addresses = netip.MustParsePrefix("198.18.0.0/16")
 	}
-	s := &Service{tables: declareTables(deps.DB), deps: deps, db: deps.DB, log: deps.Log, health: map[string]*plane{}}
+	s := &Service{tables: declareTables(deps.DB), deps: deps, db: deps.DB, log: deps.Log, started: deps.Now(), health: map[string]*plane{}}
 	s.watch()
 	return s, nil
 }

@@ -3,7 +3,6 @@ package elbv2
 import (
 	"cmp"
 	"context"
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -134,12 +133,23 @@ type heard struct {
 	inFlight int
 }
 
-// plane is what a node's data plane has said last, and when.
+// plane is what a process of a node's data plane has said last, and when.
 type plane struct {
-	account string
-	at      time.Time
-	targets map[string]heard
+	account, node string
+	at            time.Time
+	targets       map[string]heard
 }
+
+// Plane is a process of a node's data plane. A node has several while one takes over from
+// another.
+type Plane struct {
+	Node, Process string
+	// Alone: the node has no other. Ends: it has no requests any more.
+	Alone, Ends bool
+}
+
+// maxPlanes bounds the processes of a node that are believed to have requests.
+const maxPlanes = 8
 
 // State is a target's state, with AWS's words.
 type State struct{ State, Reason, Description string }
@@ -158,40 +168,75 @@ const staleAfter = 20 * time.Second
 
 func reportKey(group, id string, port int) string { return group + "|" + id + ":" + strconv.Itoa(port) }
 
-// SetHealth takes in what a node's data plane says of all its targets, in place of what it
-// said before. What it says of another account's does not count. It is kept in memory: it
-// is said again every few seconds.
-func (s *Service) SetHealth(account, node string, reports []Report) {
-	now := s.deps.Now()
-	said := make(map[string]heard, len(reports))
-	changed := map[string]bool{}
-	s.mu.Lock()
-	var before map[string]heard
-	if p := s.health[account+"/"+node]; p != nil {
-		before = p.targets
-	}
+// SetHealth takes in what a process of a node's data plane says of all its targets, in place
+// of what it said before. What it says of another account's does not count. It is kept in
+// memory: it is said again every few seconds.
+func (s *Service) SetHealth(account string, from Plane, reports []Report) {
+	now, key := s.deps.Now(), account+"/"+from.Node+"/"+from.Process
+	next := &plane{account: account, node: from.Node, at: now, targets: make(map[string]heard, len(reports))}
 	for _, r := range reports {
-		if f := strings.SplitN(r.Group, ":", 6); len(f) != 6 || f[4] != account {
-			continue
-		}
-		key := reportKey(r.Group, r.ID, r.Port)
-		said[key] = heard{r.State, r.InFlight}
-		if old, ok := before[key]; !ok || old.State != r.State || (old.inFlight == 0) != (r.InFlight == 0) {
-			changed[r.Group] = true
+		if f := strings.SplitN(r.Group, ":", 6); len(f) == 6 && f[4] == account {
+			next.targets[reportKey(r.Group, r.ID, r.Port)] = heard{r.State, r.InFlight}
 		}
 	}
-	for key := range before {
-		if _, ok := said[key]; !ok {
-			changed[key[:strings.IndexByte(key, '|')]] = true
+	s.mu.Lock()
+	changed := map[string]bool{}
+	s.health[key].differs(next, changed)
+	s.health[key] = next
+	if from.Ends {
+		delete(s.health, key)
+	}
+	for other, p := range s.health {
+		if p.stale(now) || from.Alone && other != key && p.account == account && p.node == from.Node {
+			p.differs(&plane{}, changed)
+			delete(s.health, other)
 		}
 	}
-	s.health[account+"/"+node] = &plane{account, now, said}
-	maps.DeleteFunc(s.health, func(_ string, p *plane) bool { return p.stale(now) })
+	s.forgetPlanes(account, from.Node)
 	s.mu.Unlock()
 	for group := range changed {
 		s.tell(group)
 	}
 }
+
+// forgetPlanes keeps a node from having too many; with the lock held.
+func (s *Service) forgetPlanes(account, node string) {
+	for {
+		oldest, count := "", 0
+		for key, p := range s.health {
+			if p.account != account || p.node != node {
+				continue
+			}
+			if count++; oldest == "" || p.at.Before(s.health[oldest].at) {
+				oldest = key
+			}
+		}
+		if count <= maxPlanes {
+			return
+		}
+		delete(s.health, oldest)
+	}
+}
+
+// differs notes the groups of which the next says something else.
+func (p *plane) differs(next *plane, changed map[string]bool) {
+	var before map[string]heard
+	if p != nil {
+		before = p.targets
+	}
+	for key, h := range next.targets {
+		if old, ok := before[key]; !ok || old.State != h.State || (old.inFlight == 0) != (h.inFlight == 0) {
+			changed[groupOfReport(key)] = true
+		}
+	}
+	for key := range before {
+		if _, ok := next.targets[key]; !ok {
+			changed[groupOfReport(key)] = true
+		}
+	}
+}
+
+func groupOfReport(key string) string { return key[:strings.IndexByte(key, '|')] }
 
 func (p *plane) stale(now time.Time) bool { return now.Sub(p.at) > staleAfter }
 
@@ -335,10 +380,13 @@ func (s *Service) Sweep(ctx context.Context) error {
 	})
 }
 
-// empty tells whether all data planes that were heard of lately say that a target drains
-// and has nothing left.
+// empty tells whether all data planes say that a target drains and has nothing left. After
+// a start all are awaited that may have something.
 func (s *Service) empty(sc store.Scope, x *target) bool {
 	now, key := s.deps.Now(), reportKey(arnOf(sc, kindGroup, x.Group), x.ID, int(x.Port))
+	if now.Sub(s.started) < staleAfter {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	heardOf := 0
