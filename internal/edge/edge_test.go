@@ -205,7 +205,6 @@ func TestReplacedEdgeFollowsTheTable(t *testing.T) {
 	wait, _ := p.process(t, run, state, "first")
 	hold := make(chan struct{})
 	release := sync.OnceFunc(func() { close(hold) })
-	t.Cleanup(release)
 	named := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/hold" {
 			<-hold
@@ -213,6 +212,7 @@ func TestReplacedEdgeFollowsTheTable(t *testing.T) {
 		_, _ = io.WriteString(w, "first target")
 	}))
 	t.Cleanup(named.Close)
+	t.Cleanup(release)
 	url := p.serve(t, named.Listener.Addr().String())
 	until(t, "a request is served", func() bool { return page(http.DefaultClient, url) == "first target" })
 	kept := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxConnsPerHost: 1}}
