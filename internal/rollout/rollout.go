@@ -99,6 +99,7 @@ const (
 	GivenUp            // another deployment: this one has failed
 	Refused            // what is asked for can't be had; Next never says so
 	Protection         // the end of the protection of tasks that are to be stopped
+	Traffic            // the stage of a shift to end; Next never says so
 )
 
 // Plan is what to do now.
