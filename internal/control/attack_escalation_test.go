@@ -43,12 +43,13 @@ func TestEveryRoleThatIsHandedOverNeedsPassRole(t *testing.T) {
 	callers := []struct {
 		name string
 		c    sigv4.Credentials
-		may  string // the service
+		may  string // the service, and what it hands the role over to
 	}{
 		{"without iam:PassRole", a.user("without", all), ""},
 		{"who may pass another role", a.user("another", passing("arn:aws:iam::*:role/other", "*")), ""},
 		{"who may pass it to another service", a.user("elsewhere", passing("*", "lambda.amazonaws.com")), ""},
 		{"who may pass it to tasks", a.user("tasks", passing(role, "ecs-tasks.amazonaws.com")), "ecs"},
+		{"who may pass it to services", a.user("services", passing(role, "ecs.amazonaws.com")), "ecs services"},
 		{"who may pass it to machines", a.user("machines", passing(role, "ec2.amazonaws.com")), "iam"},
 	}
 	var tried []string
@@ -58,6 +59,10 @@ func TestEveryRoleThatIsHandedOverNeedsPassRole(t *testing.T) {
 				continue
 			}
 			tried = append(tried, o.String()+" "+leaf)
+			to := o.service
+			if strings.Contains(leaf, "advancedConfiguration") || strings.Contains(leaf, "lifecycleHooks") {
+				to = "ecs services"
+			}
 			for _, caller := range callers {
 				got := a.call(o, caller.c, o.around(leaf, func(path string) string {
 					switch {
@@ -69,14 +74,15 @@ func TestEveryRoleThatIsHandedOverNeedsPassRole(t *testing.T) {
 					return ""
 				}))
 				denied := strings.HasPrefix(got.code, "AccessDenied") && strings.Contains(got.message, "iam:PassRole on resource: "+role)
-				if denied == (caller.may == o.service) && got.code != "UnsupportedFeatureException" {
+				if denied == (caller.may == to) && got.code != "UnsupportedFeatureException" {
 					t.Errorf("%s of %s, by one %s: %v", leaf, o, caller.name, got)
 				}
 			}
 		}
 	}
 	for _, want := range []string{"ecs:RegisterTaskDefinition taskRoleArn", "ecs:RegisterTaskDefinition executionRoleArn", "ecs:RunTask overrides.taskRoleArn",
-		"ecs:RunTask overrides.executionRoleArn", "ecs:StartTask overrides.taskRoleArn", "ecs:StartTask overrides.executionRoleArn", "iam:AddRoleToInstanceProfile RoleName"} {
+		"ecs:RunTask overrides.executionRoleArn", "ecs:StartTask overrides.taskRoleArn", "ecs:StartTask overrides.executionRoleArn",
+		"ecs:CreateService loadBalancers.0.advancedConfiguration.roleArn", "ecs:UpdateService deploymentConfiguration.lifecycleHooks.0.roleArn", "iam:AddRoleToInstanceProfile RoleName"} {
 		if !slices.Contains(tried, want) {
 			t.Errorf("%s was not tried: %v", want, tried)
 		}

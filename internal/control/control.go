@@ -167,7 +167,7 @@ func (s *Server) build() (err error) {
 	}
 	s.ecs, err = ecs.New(ecs.Deps{
 		DB: s.db, History: s.bulk.History(), Now: time.Now, NewID: newID, Log: s.log, Endpoint: s.Endpoint(),
-		LostAfter: s.config.LostAfter, Roles: roles{s}, Balancer: balancers{s.elb},
+		LostAfter: s.config.LostAfter, Roles: roles{s}, Balancer: balancers{s.elb}, Infrastructure: acting{s},
 	})
 	if err != nil {
 		return err

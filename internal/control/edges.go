@@ -44,6 +44,11 @@ func (b balancers) TargetHealth(account, region, group string, t ecs.Target) ecs
 	return ecs.TargetHealth(b.elb.TargetState(account, region, group, t.ID, t.Port))
 }
 
+// Rule implements ecs.Balancer.
+func (b balancers) Rule(account, region, arn string) (map[string]int32, bool) {
+	return b.elb.Rule(account, region, arn)
+}
+
 // Subscribe implements ecs.Balancer.
 func (b balancers) Subscribe(notify func(account, region, group string)) { b.elb.WatchGroups(notify) }
 

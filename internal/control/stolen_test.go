@@ -145,7 +145,7 @@ func everything(instance, task string) map[string]any {
 		"name": "serviceLongArnFormat", "value": "enabled", "settings": []any{map[string]any{"name": "containerInsights", "value": "disabled"}},
 		"capacityProviders": []string{"FARGATE"}, "defaultCapacityProviderStrategy": []any{map[string]any{"capacityProvider": "FARGATE"}},
 		"force": true, "service": "svc", "services": []string{"svc"}, "serviceName": "svc", "desiredCount": 1,
-		"protectionEnabled": true, "serviceDeploymentArn": release, "serviceDeploymentArns": []string{release}, "serviceRevisionArns": []string{strings.Replace(release, "deployment", "revision", 1)},
+		"protectionEnabled": true, "hookId": "h", "serviceDeploymentArn": release, "serviceDeploymentArns": []string{release}, "serviceRevisionArns": []string{strings.Replace(release, "deployment", "revision", 1)},
 
 		"logGroupName": "/victim", "logStreamName": "web/main/" + id, "logEvents": []any{map[string]any{"timestamp": time.Now().UnixMilli(), "message": "forged"}},
 		"retentionInDays": 1, "filterName": "f", "filterPattern": "", "destinationArn": "arn:aws:lambda:eu-west-1:123456789012:function:f",

@@ -42,11 +42,13 @@ const (
 	waitGivenUp    = "GIVEN_UP"
 	waitProtection = "PROTECTION"
 	waitPlace      = "PLACE"
+	waitTraffic    = "TRAFFIC"
 )
 
 var holdWords = map[rollout.Hold]string{
 	rollout.Health: waitHealth, rollout.Ends: waitEnds, rollout.Backoff: waitBackoff, rollout.MaximumNoRoom: waitMaximum,
 	rollout.GivenUp: waitGivenUp, rollout.Protection: waitProtection, rollout.Refused: waitPlace,
+	rollout.Traffic: waitTraffic,
 }
 
 // waits notes what a service waits for, and since when.
@@ -207,6 +209,9 @@ func (s *Service) explainService(r store.Reader, sc store.Scope, x *serviceRecor
 	if w := x.Waiting; w != nil {
 		e.Since = w.Since
 		e.Waiting, e.Next = x.held(w, s.now())
+		if w.For == waitTraffic {
+			e.Waiting, e.Next = s.heldTraffic(r, sc, x)
+		}
 		if w.For == waitHealth || w.For == waitEnds {
 			e.Why = append(e.Why, s.slowTasks(r, sc, x, w.For)...)
 		}
@@ -236,6 +241,27 @@ func (x *serviceRecord) held(w *waiting, now time.Time) (what, next string) {
 	default:
 		return "a place for its tasks: " + w.Detail, "add or free capacity, or change what the task definition asks for"
 	}
+}
+
+// heldTraffic says what a service waits for whose traffic shifts.
+func (s *Service) heldTraffic(r store.Reader, sc store.Scope, x *serviceRecord) (what, next string) {
+	rel := s.shifting(r, sc, x)
+	if rel == nil {
+		return "its deployment to go on", ""
+	}
+	h := rel.Shift
+	if run, pause := rel.pausedAt(); run != nil && pause {
+		return fmt.Sprintf("somebody to end its pause at %s", h.Stage), fmt.Sprintf("aws ecs continue-service-deployment --service-deployment-arn %s --hook-id %s, or its timeout at %s", releaseARN(sc, rel), run.ID, run.ExpiresAt.Format(time.RFC3339))
+	} else if run != nil {
+		return fmt.Sprintf("lifecycle hook %s at %s", run.ID, h.Stage), "the end of the task that was started by " + hookStarter + run.ID
+	}
+	for _, f := range x.forwardings(rel) {
+		if !s.forwards(sc, f) {
+			return fmt.Sprintf("load balancers to shift traffic at %s", h.Stage), fmt.Sprintf("%s has to forward as asked for; the role %s must be allowed to change it", f.rule, f.role)
+		}
+	}
+	production, _ := rel.weights()
+	return fmt.Sprintf("the time of %s, with %g %% of the traffic at the new tasks", h.Stage, production), "the end of that time, or aws ecs stop-service-deployment"
 }
 
 // slowTasks are the tasks that a service waits for.

@@ -34,6 +34,7 @@ func (s *Service) Run(ctx context.Context) error {
 	loops.Go(func() { _ = s.nodeLoop.Run(ctx) }) // returns ctx's end, nothing else
 	loops.Go(func() { _ = s.serviceLoop.Run(ctx) })
 	loops.Go(func() { _ = s.targetLoop.Run(ctx) })
+	loops.Go(func() { _ = s.trafficLoop.Run(ctx) })
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {

@@ -21,6 +21,7 @@ import (
 // that are needed besides. The keys of the resource's own tags, aws:ResourceTag and
 // ecs:ResourceTag, hold for each action with a resource.
 const reference = `
+ContinueServiceDeployment service-deployment ecs:cluster,ecs:service
 CreateCluster cluster aws:RequestTag,aws:TagKeys,ecs:capacity-provider,ecs:fargate-ephemeral-storage-kms-key ecs:TagResource
 CreateService service aws:RequestTag,aws:TagKeys,ecs:capacity-provider,ecs:cluster,ecs:enable-ebs-volumes,ecs:enable-execute-command,ecs:enable-service-connect,ecs:enable-vpc-lattice,ecs:namespace,ecs:task-definition iam:PassRole,ecs:TagResource
 DeleteAccountSetting - ecs:account-setting
@@ -221,6 +222,8 @@ func (w world) serviceCalls(tags []types.Tag) map[string]func(*testing.T, *asker
 			&ecs.DescribeServiceRevisionsInput{ServiceRevisionArns: []string{*w.revision}}),
 		"ListServiceDeployments": ask[ecs.ListServiceDeploymentsInput, ecs.ListServiceDeploymentsOutput]("ListServiceDeployments",
 			&ecs.ListServiceDeploymentsInput{Service: aws.String("svc")}),
+		"ContinueServiceDeployment": ask[ecs.ContinueServiceDeploymentInput, ecs.ContinueServiceDeploymentOutput]("ContinueServiceDeployment",
+			&ecs.ContinueServiceDeploymentInput{ServiceDeploymentArn: w.release, HookId: aws.String("h")}),
 		"StopServiceDeployment": ask[ecs.StopServiceDeploymentInput, ecs.StopServiceDeploymentOutput]("StopServiceDeployment",
 			&ecs.StopServiceDeploymentInput{ServiceDeploymentArn: w.release}),
 		"GetTaskProtection": ask[ecs.GetTaskProtectionInput, ecs.GetTaskProtectionOutput]("GetTaskProtection",
@@ -320,6 +323,12 @@ func TestRolesAreHandedOverAndTagsGivenByPermission(t *testing.T) {
 		{"a definition", ask[ecs.RegisterTaskDefinitionInput, ecs.RegisterTaskDefinitionOutput]("RegisterTaskDefinition",
 			&ecs.RegisterTaskDefinitionInput{Family: aws.String("f"), ExecutionRoleArn: aws.String("E"), Tags: tags}),
 			[]string{role + "E"}, []string{arnOf(testScope, "task-definition", "f:*")}},
+		{"a service's own role", ask[ecs.UpdateServiceInput, ecs.UpdateServiceOutput]("UpdateService", &ecs.UpdateServiceInput{Service: aws.String("s"), LoadBalancers: []types.LoadBalancer{
+			{AdvancedConfiguration: &types.AdvancedConfiguration{RoleArn: aws.String(role + "Acts")}},
+		}}), []string{role + "Acts"}, nil},
+		{"a hook's role", ask[ecs.UpdateServiceInput, ecs.UpdateServiceOutput]("UpdateService", &ecs.UpdateServiceInput{Service: aws.String("s"), DeploymentConfiguration: &types.DeploymentConfiguration{
+			LifecycleHooks: []types.DeploymentLifecycleHook{{RoleArn: aws.String(role + "Hook")}},
+		}}), []string{role + "Hook"}, nil},
 		{"a cluster", ask[ecs.CreateClusterInput, ecs.CreateClusterOutput]("CreateCluster", &ecs.CreateClusterInput{ClusterName: aws.String("c"), Tags: tags}),
 			nil, []string{clusterARN(testScope, "c")}},
 	} {
@@ -330,7 +339,11 @@ func TestRolesAreHandedOverAndTagsGivenByPermission(t *testing.T) {
 			switch q.Action {
 			case "iam:PassRole":
 				pass = q.Resources
-				if got := q.Conditions["iam:PassedToService"]; !slices.Equal(got, []string{"ecs-tasks.amazonaws.com"}) {
+				to := "ecs-tasks.amazonaws.com"
+				if a.asked[0].Action == "ecs:UpdateService" {
+					to = "ecs.amazonaws.com"
+				}
+				if got := q.Conditions["iam:PassedToService"]; !slices.Equal(got, []string{to}) {
 					t.Errorf("%s: passed to %v", tt.name, got)
 				}
 			case "ecs:TagResource":

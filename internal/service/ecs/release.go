@@ -17,6 +17,13 @@ type revision struct {
 	ID        string    `json:"id"` // the digits of the deployment's
 	CreatedAt time.Time `json:"createdAt"`
 	version
+	// Alternate is as the deployment's.
+	Alternate bool `json:"alternate,omitempty"`
+}
+
+// revision is what a deployment is a way to.
+func (d *deployment) revision(created time.Time) *revision {
+	return &revision{ID: d.revisionID(), CreatedAt: created, version: d.version, Alternate: d.Alternate}
 }
 
 // release is the way of a service from the revisions that it had to another, which AWS
@@ -46,6 +53,8 @@ type release struct {
 	Failed    int   `json:"failed,omitempty"`
 	Threshold int   `json:"threshold,omitempty"`
 	Tripped   bool  `json:"tripped,omitempty"`
+	// Shift is how far its traffic has come; nil for a rolling one.
+	Shift *shift `json:"shift,omitempty"`
 }
 
 // releaseRollback is a release's return to a revision.
@@ -68,6 +77,7 @@ const (
 	reasonRequested  = "Service deployment rolled back because of a StopServiceDeployment request."
 	reasonBreaker    = "Service deployment rolled back because the circuit breaker threshold was exceeded."
 	reasonFailed     = "Service deployment failed because the circuit breaker threshold was exceeded."
+	reasonHook       = "Service deployment rolled back because a lifecycle hook failed, timed out or asked for it."
 	reasonNoSource   = "Service deployment stopped on request; there is no earlier revision to return to."
 )
 
@@ -117,12 +127,14 @@ func releaseID(hexadecimal string) string {
 
 // release begins the release of the service's first deployment; what went on is over.
 func (s *Service) release(tx *store.Tx, sc store.Scope, r *serviceRecord, id string, now time.Time) {
+	before, _ := s.releases.Get(tx, sc, r.Key()+"/"+r.Release)
+	way := r.beginShift(before, now)
 	s.endRelease(tx, sc, r, types.ServiceDeploymentStatusStopped, reasonSuperseded, now)
 	d := &r.Deployments[0]
-	s.revisions.Put(tx, sc, r.Key()+"/"+d.revisionID(), &revision{ID: d.revisionID(), CreatedAt: now, version: d.version})
+	s.revisions.Put(tx, sc, r.Key()+"/"+d.revisionID(), d.revision(now))
 	x := &release{
 		ID: id, Cluster: r.Cluster, Service: r.Name, Target: d.revisionID(), CreatedAt: now, UpdatedAt: now,
-		Status: types.ServiceDeploymentStatusPending, Configuration: r.Configuration,
+		Status: types.ServiceDeploymentStatusPending, Configuration: r.Configuration, Shift: way,
 	}
 	for i := range r.Deployments[1:] {
 		x.Sources = append(x.Sources, r.Deployments[i+1].revisionID())

@@ -155,9 +155,11 @@ func (s *Service) releaseView(r store.Reader, sc store.Scope, x *release) types.
 	}
 	target := summary(x.Target, desired)
 	v.TargetServiceRevision = &target
+	x.showShift(&v)
 	for _, id := range x.Sources {
 		source := summary(id, 0)
 		source.RequestedTaskCount = source.RunningTaskCount + source.PendingTaskCount
+		x.showWeights(&source, deploymentPrefix+id)
 		v.SourceServiceRevisions = append(v.SourceServiceRevisions, source)
 	}
 	if b := x.Rollback; b != nil {
@@ -165,6 +167,35 @@ func (s *Service) releaseView(r store.Reader, sc store.Scope, x *release) types.
 	}
 	v.DeploymentCircuitBreaker = x.breakerView(failed, threshold)
 	return v
+}
+
+// showShift shows how far the traffic has come.
+func (x *release) showShift(v *types.ServiceDeployment) {
+	if x.Shift == nil {
+		return
+	}
+	v.LifecycleStage, v.LifecycleHookDetails = types.ServiceDeploymentLifecycleStage(x.Shift.Stage), x.hookViews()
+	x.showWeights(v.TargetServiceRevision, deploymentPrefix+x.Target)
+}
+
+// showWeights shows the part of the traffic that a deployment is to have.
+func (x *release) showWeights(v *types.ServiceRevisionSummary, id string) {
+	if x.Shift == nil {
+		return
+	}
+	production, test := x.weights()
+	has, had := deploymentPrefix+x.Target, x.Shift.Live
+	if x.Shift.Back {
+		has = deploymentPrefix + x.Rollback.Revision
+	}
+	switch id {
+	case has:
+	case had:
+		production, test = 100-production, 100-test
+	default:
+		production, test = 0, 0
+	}
+	v.RequestedProductionTrafficWeight, v.RequestedTestTrafficWeight = &production, &test
 }
 
 func (x *release) breakerView(failed, threshold int) *types.ServiceDeploymentCircuitBreaker {
@@ -249,9 +280,27 @@ func (s *Service) DescribeServiceRevisions(ctx context.Context, in *ecs.Describe
 			ContainerImages: s.revisionImages(snap, sc, a.Path[0], v),
 		}
 		shown.PlatformVersion, shown.PlatformFamily = v.platform()
+		shown.ResolvedConfiguration = v.resolved()
 		out.ServiceRevisions = append(out.ServiceRevisions, shown)
 	}
 	return out, nil
+}
+
+// resolved are the target groups that a revision's tasks take, nil without any.
+func (v *revision) resolved() *types.ResolvedConfiguration {
+	if len(v.LoadBalancers) == 0 {
+		return nil
+	}
+	d, out := deployment{version: v.version, Alternate: v.Alternate}, &types.ResolvedConfiguration{}
+	for i := range d.LoadBalancers {
+		b := &d.LoadBalancers[i]
+		shown := types.ServiceRevisionLoadBalancer{TargetGroupArn: optional(d.groupOf(b))}
+		if a := b.AdvancedConfiguration; a != nil {
+			shown.ProductionListenerRule = a.ProductionListenerRule
+		}
+		out.LoadBalancers = append(out.LoadBalancers, shown)
+	}
+	return out
 }
 
 // revisionImages are a revision's images, with their digests as far as a task of it has

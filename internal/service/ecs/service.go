@@ -38,6 +38,9 @@ type Deps struct {
 	HealthyAfter time.Duration
 	// Balancer has the target groups of services; nil: services can't have any.
 	Balancer Balancer
+	// Infrastructure acts for services under their roles; nil: deployments can't shift
+	// traffic.
+	Infrastructure Infrastructure
 	// Roles makes the credentials of tasks' roles; nil: a task with a role can't start.
 	Roles Roles
 }
@@ -70,6 +73,8 @@ type Service struct {
 	serviceLoop *reconcile.Loop
 	// targetLoop registers tasks with load balancers, and deregisters them (target.go).
 	targetLoop *reconcile.Loop
+	// trafficLoop has load balancers shift traffic, and runs lifecycle hooks (traffic.go).
+	trafficLoop *reconcile.Loop
 }
 
 // New builds the room and declares its tables on deps.DB, which must not have
@@ -101,6 +106,7 @@ func New(deps Deps) (*Service, error) {
 	s.watchNodes()
 	s.watchServices()
 	s.watchTargets()
+	s.watchTraffic()
 	return s, nil
 }
 

@@ -90,12 +90,10 @@ func (p *servicePart) check() error {
 func checkServed(c *types.DeploymentConfiguration) error {
 	switch {
 	case c == nil:
-	case c.Strategy != "" && c.Strategy != types.DeploymentStrategyRolling:
-		return errUnsupported("The deployment strategy %s is not supported yet: use ROLLING.", clip(string(c.Strategy)))
 	case c.Alarms != nil && c.Alarms.Enable:
 		return errUnsupported("Deployment alarms are not supported yet: there is no CloudWatch.")
-	case len(c.LifecycleHooks) > 0 || c.LinearConfiguration != nil || c.CanaryConfiguration != nil || c.BakeTimeInMinutes != nil || c.EarlySuccessCriteria != nil:
-		return errUnsupported("Lifecycle hooks, bake times, linear, canary and early success settings belong to deployment strategies that are not supported yet.")
+	case c.EarlySuccessCriteria != nil:
+		return errUnsupported("earlySuccessCriteria is not supported yet.")
 	}
 	return nil
 }
@@ -117,14 +115,17 @@ func checkDeployment(c *types.DeploymentConfiguration, daemon bool) error {
 			return errInvalidParameter("thresholdConfiguration must have a type and a value of at least 1.")
 		}
 	}
-	return nil
+	return checkShifting(c, daemon)
 }
 
 // configured fills AWS's defaults in.
 func configured(c *types.DeploymentConfiguration, scheduling types.SchedulingStrategy) types.DeploymentConfiguration {
-	out := types.DeploymentConfiguration{Strategy: types.DeploymentStrategyRolling}
+	out := types.DeploymentConfiguration{}
 	if c != nil {
-		out.MinimumHealthyPercent, out.MaximumPercent, out.DeploymentCircuitBreaker = c.MinimumHealthyPercent, c.MaximumPercent, c.DeploymentCircuitBreaker
+		out = *c
+	}
+	if out.Strategy == "" {
+		out.Strategy = types.DeploymentStrategyRolling
 	}
 	least, most := int32(defaultMinimumPercent), int32(defaultMaximumPercent)
 	if scheduling == types.SchedulingStrategyDaemon {

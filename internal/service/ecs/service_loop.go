@@ -97,6 +97,7 @@ type keeper struct {
 	now    time.Time
 	id     string // new deployments' and events' ids derive from it
 	launch *launch
+	used   int // of the launch's seeds
 	drawn  int
 	lack   string // why tasks found no place
 	again  time.Duration
@@ -118,7 +119,7 @@ func (k *keeper) look(d time.Duration) {
 // step may run again after a conflict, so it begins by forgetting what it had.
 func (k *keeper) step(tx *store.Tx, key string) error {
 	s := k.room
-	k.drawn, k.again, k.lack = 0, 0, ""
+	k.drawn, k.used, k.again, k.lack = 0, 0, 0, ""
 	old, ok := s.services.Get(tx, k.scope, key)
 	if !ok || old.Status == statusInactive {
 		return nil
@@ -126,18 +127,8 @@ func (k *keeper) step(tx *store.Tx, key string) error {
 	r, before := s.services.Clone(old), s.services.Clone(old)
 	k.account(tx, r)
 	k.proceed(tx, r)
-	plan, err := k.next(tx, r)
-	if err == nil && plan.Failed {
-		k.fail(tx, r)
-		plan, err = k.next(tx, r)
-	}
+	plan, err := k.begin(tx, r)
 	if err != nil {
-		return err
-	}
-	if err := k.start(tx, r, plan.Start); err != nil {
-		return err
-	}
-	if err := k.startOn(tx, r, plan.StartOn); err != nil {
 		return err
 	}
 	k.stop(tx, r, plan.Stop)
@@ -147,6 +138,25 @@ func (k *keeper) step(tx *store.Tx, key string) error {
 		s.services.Put(tx, k.scope, key, r)
 	}
 	return nil
+}
+
+// begin asks the rollout, and starts what it plans.
+func (k *keeper) begin(tx *store.Tx, r *serviceRecord) (rollout.Plan, error) {
+	if plan, shifts := k.shift(tx, r); shifts {
+		return plan.Plan, k.startAll(tx, r, plan.Starts)
+	}
+	plan, err := k.next(tx, r)
+	if err == nil && plan.Failed {
+		k.fail(tx, r)
+		plan, err = k.next(tx, r)
+	}
+	if err != nil {
+		return plan, err
+	}
+	if err := k.startOf(tx, r, &r.Deployments[0], plan.Start); err != nil {
+		return plan, err
+	}
+	return plan, k.startOn(tx, r, plan.StartOn)
 }
 
 // next asks the rollout.
@@ -319,16 +329,15 @@ func (k *keeper) prepare(tx *store.Tx, r *serviceRecord, d *deployment) error {
 	return nil
 }
 
-// start launches tasks of the wanted deployment, as many as there is room for.
-func (k *keeper) start(tx *store.Tx, r *serviceRecord, n int) error {
+// startOf launches tasks of a deployment, as many as there is room for.
+func (k *keeper) startOf(tx *store.Tx, r *serviceRecord, d *deployment, n int) error {
+	if n > maxStarts-k.used {
+		n = maxStarts - k.used
+		k.look(time.Millisecond)
+	}
 	if n == 0 {
 		return nil
 	}
-	if n > maxStarts {
-		n = maxStarts
-		k.look(time.Millisecond)
-	}
-	d := &r.Deployments[0]
 	if err := k.prepare(tx, r, d); err != nil {
 		return k.refused(r, err)
 	}
@@ -339,7 +348,8 @@ func (k *keeper) start(tx *store.Tx, r *serviceRecord, n int) error {
 	}
 	var started []string
 	var failures []types.Failure
-	next := 0
+	next := k.used
+	k.used += n
 	for _, lot := range lots {
 		tasks, failed, err := k.room.place(tx, l, lot, l.seeds[next:next+lot.count], r.Constraints, d.strategy(lot, r.Strategy))
 		if err != nil {
@@ -495,7 +505,7 @@ func (k *keeper) rollBack(tx *store.Tx, r *serviceRecord, reason string) bool {
 	if r.Completed == nil || r.Completed.ID == r.Deployments[0].revisionID() {
 		return false
 	}
-	back := deployment{ID: deploymentPrefix + r.Completed.ID, version: r.Completed.version, CreatedAt: k.now}
+	back := deployment{ID: deploymentPrefix + r.Completed.ID, version: r.Completed.version, Alternate: r.Completed.Alternate, CreatedAt: k.now}
 	// Of tasks of that revision that still run, the deployment goes on.
 	if i := slices.IndexFunc(r.Deployments, func(d deployment) bool { return d.ID == back.ID }); i > 0 {
 		back = r.Deployments[i]
@@ -503,12 +513,13 @@ func (k *keeper) rollBack(tx *store.Tx, r *serviceRecord, reason string) bool {
 	}
 	back.State, back.UpdatedAt, back.Failed, back.NotBefore = types.DeploymentRolloutStateInProgress, k.now, 0, time.Time{}
 	back.Reason = "ECS deployment circuit breaker: rolling back to deployment " + back.ID + "."
-	if reason == reasonRequested {
-		back.Reason = "ECS deployment " + back.ID + " in progress: rolling back on request."
+	if reason != reasonBreaker {
+		back.Reason = "ECS deployment " + back.ID + " in progress: rolling back."
 	}
 	k.room.ofRelease(tx, k.scope, r, func(x *release) {
 		x.Failed, x.Status, x.Reason, x.UpdatedAt = r.Deployments[0].Failed, types.ServiceDeploymentStatusRollbackInProgress, reason, k.now
 		x.Rollback = &releaseRollback{Revision: r.Completed.ID, Reason: reason, StartedAt: k.now}
+		x.shiftBack(r.Deployments[0].ID, k.now)
 	})
 	r.Deployments = append([]deployment{back}, r.Deployments...)
 	r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) rolling back to deployment %s.", r.Name, back.ID))
@@ -528,7 +539,7 @@ func (k *keeper) conclude(tx *store.Tx, r *serviceRecord, plan rollout.Plan) {
 	d := &r.Deployments[0]
 	if plan.Complete && r.Status == statusActive {
 		d.State, d.Reason, d.UpdatedAt = types.DeploymentRolloutStateCompleted, "ECS deployment "+d.ID+" completed.", k.now
-		r.Completed = &revision{ID: d.revisionID(), CreatedAt: d.CreatedAt, version: d.version}
+		r.Completed = d.revision(d.CreatedAt)
 		k.succeed(tx, r)
 		r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) (deployment %s) deployment completed.", r.Name, d.ID))
 	}

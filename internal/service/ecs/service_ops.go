@@ -43,6 +43,9 @@ func (s *Service) CreateService(ctx context.Context, in *ecs.CreateServiceInput)
 		if err := checkGrace(in.HealthCheckGracePeriodSeconds, v); err != nil {
 			return err
 		}
+		if err := s.checkShift(&made.Configuration, v); err != nil {
+			return err
+		}
 		if old, ok := s.services.Get(tx, sc, made.Key()); ok && old.Status != statusInactive {
 			if old.Status == statusActive && old.Token != "" && old.Token == made.Token && old.Request == made.Request {
 				shown = s.serviceView(tx, sc, old, true)
@@ -274,6 +277,9 @@ func (s *Service) UpdateService(ctx context.Context, in *ecs.UpdateServiceInput)
 		if err := checkGrace(in.HealthCheckGracePeriodSeconds, v); err != nil {
 			return err
 		}
+		if err := s.checkChange(tx, sc, old, r, v); err != nil {
+			return err
+		}
 		if first := &r.Deployments[0]; in.ForceNewDeployment || !v.same(first.version) {
 			r.Deployments = append([]deployment{{
 				ID: id, version: v, CreatedAt: now, UpdatedAt: now,
@@ -297,17 +303,7 @@ func (r *serviceRecord) change(in *ecs.UpdateServiceInput) {
 		r.Desired = *in.DesiredCount
 	}
 	if c := in.DeploymentConfiguration; c != nil {
-		merged := r.Configuration
-		if c.MinimumHealthyPercent != nil {
-			merged.MinimumHealthyPercent = c.MinimumHealthyPercent
-		}
-		if c.MaximumPercent != nil {
-			merged.MaximumPercent = c.MaximumPercent
-		}
-		if c.DeploymentCircuitBreaker != nil {
-			merged.DeploymentCircuitBreaker = c.DeploymentCircuitBreaker
-		}
-		r.Configuration = merged
+		r.Configuration = merged(r.Configuration, c)
 	}
 	if in.HealthCheckGracePeriodSeconds != nil {
 		r.Grace = *in.HealthCheckGracePeriodSeconds

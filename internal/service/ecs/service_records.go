@@ -66,6 +66,8 @@ type version struct {
 type deployment struct {
 	ID string `json:"id"`
 	version
+	// Alternate: its tasks take the load balancers' alternate target groups.
+	Alternate bool      `json:"alternate,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
 	// Failed counts its tasks that ended by themselves; each counts once

@@ -3,6 +3,7 @@ package ecs
 import (
 	"context"
 	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
@@ -23,8 +24,8 @@ func (s *Service) registerServices(w *wire.Service) {
 			return c
 		},
 		Also: func(ctx context.Context, in *ecs.CreateServiceInput) []wire.Permission {
-			return append(s.passedBy(ctx, deref(in.TaskDefinition)),
-				taggingNew("CreateService", in.Tags, s.members(ctx, "service", in.Cluster, []string{deref(in.ServiceName)}))...)
+			return slices.Concat(s.passedBy(ctx, deref(in.TaskDefinition)), passingActing(in.DeploymentConfiguration, in.LoadBalancers),
+				taggingNew("CreateService", in.Tags, s.members(ctx, "service", in.Cluster, []string{deref(in.ServiceName)})))
 		},
 	}, s.CreateService)
 	wire.Handle(w, wire.Operation[ecs.UpdateServiceInput]{
@@ -36,10 +37,11 @@ func (s *Service) registerServices(w *wire.Service) {
 			return s.serviceConditions(ctx, serviceCall{in.Cluster, in.TaskDefinition, deref(in.EnableExecuteCommand), len(in.VolumeConfigurations), len(in.VpcLatticeConfigurations), in.ServiceConnectConfiguration, in.CapacityProviderStrategy})
 		},
 		Also: func(ctx context.Context, in *ecs.UpdateServiceInput) []wire.Permission {
+			acting := passingActing(in.DeploymentConfiguration, in.LoadBalancers)
 			if in.TaskDefinition == nil {
-				return nil
+				return acting
 			}
-			return s.passedBy(ctx, *in.TaskDefinition)
+			return append(acting, s.passedBy(ctx, *in.TaskDefinition)...)
 		},
 	}, s.UpdateService)
 	wire.Handle(w, wire.Operation[ecs.DeleteServiceInput]{
@@ -113,6 +115,12 @@ func (s *Service) registerReleases(w *wire.Service) {
 			return partsAsked(ctx, kindRelease, []string{deref(in.ServiceDeploymentArn)})
 		},
 	}, s.StopServiceDeployment)
+	wire.Handle(w, wire.Operation[ecs.ContinueServiceDeploymentInput]{
+		Name: "ContinueServiceDeployment",
+		Resources: func(ctx context.Context, in *ecs.ContinueServiceDeploymentInput) []string {
+			return partsAsked(ctx, kindRelease, []string{deref(in.ServiceDeploymentArn)})
+		},
+	}, s.ContinueServiceDeployment)
 	wire.Handle(w, wire.Operation[ecs.DescribeServiceRevisionsInput]{
 		Name: "DescribeServiceRevisions", ReadOnly: true,
 		Resources: func(ctx context.Context, in *ecs.DescribeServiceRevisionsInput) []string {

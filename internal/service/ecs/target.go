@@ -24,6 +24,9 @@ type Balancer interface {
 	DeregisterTarget(ctx context.Context, account, region, group string, t Target) error
 	// TargetHealth is a target's state; the zero value for one that is not registered.
 	TargetHealth(account, region, group string, t Target) TargetHealth
+	// Rule returns the weights of the target groups that a listener's rule forwards to, or a
+	// listener by default; ok is false if there is none, or it does not forward.
+	Rule(account, region, arn string) (weights map[string]int32, ok bool)
 	// Subscribe has notify called after the state of a group's targets may have changed.
 	Subscribe(notify func(account, region, group string))
 }
@@ -132,7 +135,7 @@ func (s *Service) watchTargets() {
 // uses tells whether tasks of a service are in a target group.
 func (r *serviceRecord) uses(group string) bool {
 	return slices.ContainsFunc(r.Deployments, func(d deployment) bool {
-		return slices.ContainsFunc(d.LoadBalancers, func(b types.LoadBalancer) bool { return deref(b.TargetGroupArn) == group })
+		return slices.ContainsFunc(d.LoadBalancers, func(b types.LoadBalancer) bool { return d.groupOf(&b) == group })
 	})
 }
 
@@ -284,30 +287,39 @@ func (s *Service) checkLoadBalancers(sc store.Scope, d *types.TaskDefinition, ba
 		switch {
 		case deref(b.LoadBalancerName) != "":
 			return errUnsupported("Classic Load Balancers are not supported: name a target group.")
-		case b.AdvancedConfiguration != nil:
-			return errUnsupported("advancedConfiguration belongs to deployment strategies that are not supported yet.")
 		case s.deps.Balancer == nil:
 			return errUnsupported("loadBalancers are not supported yet: there is no Elastic Load Balancing.")
 		case arn == "":
 			return errInvalidParameter("loadBalancers[%d] has no targetGroupArn.", i)
 		}
-		group, ok := s.deps.Balancer.TargetGroup(sc.Account, sc.Region, arn)
-		if !ok {
-			return errInvalidParameter("Unable to assume role and validate the specified targetGroupArn: the target group %s does not exist.", clip(arn))
+		if err := s.checkGroup(sc, d, arn); err != nil {
+			return err
 		}
-		if len(group.LoadBalancers) == 0 {
-			return errInvalidParameter("The target group with targetGroupArn %s does not have an associated load balancer.", arn)
-		}
-		want := "instance"
-		if d.NetworkMode == types.NetworkModeAwsvpc {
-			want = "ip"
-		}
-		if group.Type != want {
-			return errInvalidParameter("The provided target group %s has target type %s, which is incompatible with the %s network mode specified in the task definition.", arn, group.Type, orBridge(d.NetworkMode))
+		if err := s.checkAdvanced(sc, d, b); err != nil {
+			return err
 		}
 		if err := checkBalancedPort(d, b); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkGroup refuses a target group that tasks of a definition can't be in.
+func (s *Service) checkGroup(sc store.Scope, d *types.TaskDefinition, arn string) error {
+	group, ok := s.deps.Balancer.TargetGroup(sc.Account, sc.Region, arn)
+	if !ok {
+		return errInvalidParameter("Unable to assume role and validate the specified targetGroupArn: the target group %s does not exist.", clip(arn))
+	}
+	if len(group.LoadBalancers) == 0 {
+		return errInvalidParameter("The target group with targetGroupArn %s does not have an associated load balancer.", arn)
+	}
+	want := "instance"
+	if d.NetworkMode == types.NetworkModeAwsvpc {
+		want = "ip"
+	}
+	if group.Type != want {
+		return errInvalidParameter("The provided target group %s has target type %s, which is incompatible with the %s network mode specified in the task definition.", arn, group.Type, orBridge(d.NetworkMode))
 	}
 	return nil
 }
@@ -332,11 +344,11 @@ func checkBalancedPort(d *types.TaskDefinition, b *types.LoadBalancer) error {
 	return nil
 }
 
-// targetsOf are the places that a task of a version takes.
-func (v *version) targetsOf() (targets []TaskTarget) {
-	for i := range v.LoadBalancers {
-		b := &v.LoadBalancers[i]
-		targets = append(targets, TaskTarget{Group: deref(b.TargetGroupArn), Container: deref(b.ContainerName), ContainerPort: deref(b.ContainerPort)})
+// targetsOf are the places that a task of a deployment takes.
+func (d *deployment) targetsOf() (targets []TaskTarget) {
+	for i := range d.LoadBalancers {
+		b := &d.LoadBalancers[i]
+		targets = append(targets, TaskTarget{Group: d.groupOf(b), Container: deref(b.ContainerName), ContainerPort: deref(b.ContainerPort)})
 	}
 	return targets
 }

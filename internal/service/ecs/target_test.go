@@ -19,6 +19,12 @@ type balancer struct {
 	groups  map[string]TargetGroup
 	targets map[Target]string
 	notify  func(account, region, group string)
+	rules   map[string]map[string]int32
+}
+
+func (b *balancer) Rule(_, _, arn string) (map[string]int32, bool) {
+	w, ok := b.rules[arn]
+	return w, ok
 }
 
 func (b *balancer) TargetGroup(_, _, arn string) (TargetGroup, bool) {
@@ -94,6 +100,8 @@ func (r *room) turn() {
 				r.t.Fatal(err)
 			}
 		}
+		// What it can't do is in the service's events.
+		_, _ = r.reconcileTraffic(context.Background(), testAccount+"/"+testRegion+"/default/svc")
 	}
 	port := int32(32768)
 	for _, t := range r.tasksByService.List(r.db.Snapshot(), testScope, "default/svc") {
@@ -222,13 +230,13 @@ func TestLoadBalancersThatAreRefused(t *testing.T) {
 	b.groups["arn:unused"], b.groups["arn:ip"] = TargetGroup{Type: "instance"}, TargetGroup{Type: "ip", LoadBalancers: []string{"lb"}}
 	for want, change := range map[string]func(*types.LoadBalancer){
 		"does not exist.": func(l *types.LoadBalancer) { l.TargetGroupArn = aws.String("arn:none") },
-		"does not have an associated load balancer.":       func(l *types.LoadBalancer) { l.TargetGroupArn = aws.String("arn:unused") },
-		"incompatible with the bridge network mode":        func(l *types.LoadBalancer) { l.TargetGroupArn = aws.String("arn:ip") },
-		"The container x does not exist":                   func(l *types.LoadBalancer) { l.ContainerName = aws.String("x") },
-		"did not have a container port 81 defined.":        func(l *types.LoadBalancer) { l.ContainerPort = aws.Int32(81) },
-		"has no targetGroupArn":                            func(l *types.LoadBalancer) { l.TargetGroupArn = nil },
-		"Classic Load Balancers are not supported":         func(l *types.LoadBalancer) { l.LoadBalancerName = aws.String("x") },
-		"deployment strategies that are not supported yet": func(l *types.LoadBalancer) { l.AdvancedConfiguration = &types.AdvancedConfiguration{} },
+		"does not have an associated load balancer.":      func(l *types.LoadBalancer) { l.TargetGroupArn = aws.String("arn:unused") },
+		"incompatible with the bridge network mode":       func(l *types.LoadBalancer) { l.TargetGroupArn = aws.String("arn:ip") },
+		"The container x does not exist":                  func(l *types.LoadBalancer) { l.ContainerName = aws.String("x") },
+		"did not have a container port 81 defined.":       func(l *types.LoadBalancer) { l.ContainerPort = aws.Int32(81) },
+		"has no targetGroupArn":                           func(l *types.LoadBalancer) { l.TargetGroupArn = nil },
+		"Classic Load Balancers are not supported":        func(l *types.LoadBalancer) { l.LoadBalancerName = aws.String("x") },
+		"advancedConfiguration must have alternateTarget": func(l *types.LoadBalancer) { l.AdvancedConfiguration = &types.AdvancedConfiguration{} },
 	} {
 		in := &ecs.CreateServiceInput{ServiceName: aws.String("svc"), TaskDefinition: aws.String("web:1"), DesiredCount: aws.Int32(1)}
 		balanced(in)
