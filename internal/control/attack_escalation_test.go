@@ -38,19 +38,19 @@ func TestEveryRoleThatIsHandedOverNeedsPassRole(t *testing.T) {
 	const role = "arn:aws:iam::" + testAccount + ":role/plausible"
 	all := `{"Effect":"Allow","NotAction":"iam:PassRole","Resource":"*"}`
 	passing := func(resource, service string) string {
-		return all + `,{"Effect":"Allow","Action":"iam:PassRole","Resource":"` + resource + `","Condition":{"StringEquals":{"iam:PassedToService":"` + service + `"}}}`
+		return all + `,{"Effect":"Allow","Action":"iam:PassRole","Resource":"` + resource + `","Condition":{"StringEquals":{"iam:PassedToService":["` + service + `"]}}}`
 	}
 	callers := []struct {
 		name string
 		c    sigv4.Credentials
-		may  string // the service, and what it hands the role over to
+		may  []string // the services, and what they hand the role over to
 	}{
-		{"without iam:PassRole", a.user("without", all), ""},
-		{"who may pass another role", a.user("another", passing("arn:aws:iam::*:role/other", "*")), ""},
-		{"who may pass it to another service", a.user("elsewhere", passing("*", "lambda.amazonaws.com")), ""},
-		{"who may pass it to tasks", a.user("tasks", passing(role, "ecs-tasks.amazonaws.com")), "ecs"},
-		{"who may pass it to services", a.user("services", passing(role, "ecs.amazonaws.com")), "ecs services"},
-		{"who may pass it to machines", a.user("machines", passing(role, "ec2.amazonaws.com")), "iam"},
+		{"without iam:PassRole", a.user("without", all), nil},
+		{"who may pass another role", a.user("another", passing("arn:aws:iam::*:role/other", "*")), nil},
+		{"who may pass it to another service", a.user("elsewhere", passing("*", "lambda.amazonaws.com")), nil},
+		{"who may pass it to tasks", a.user("tasks", passing(role, "ecs-tasks.amazonaws.com")), []string{"ecs"}},
+		{"who may pass it to services", a.user("services", passing(role, `ecs.amazonaws.com","ecs-tasks.amazonaws.com`)), []string{"ecs", "ecs services"}},
+		{"who may pass it to machines", a.user("machines", passing(role, "ec2.amazonaws.com")), []string{"iam"}},
 	}
 	var tried []string
 	for _, o := range a.targets() {
@@ -74,7 +74,7 @@ func TestEveryRoleThatIsHandedOverNeedsPassRole(t *testing.T) {
 					return ""
 				}))
 				denied := strings.HasPrefix(got.code, "AccessDenied") && strings.Contains(got.message, "iam:PassRole on resource: "+role)
-				if denied == (caller.may == to) && got.code != "UnsupportedFeatureException" {
+				if denied == slices.Contains(caller.may, to) && got.code != "UnsupportedFeatureException" {
 					t.Errorf("%s of %s, by one %s: %v", leaf, o, caller.name, got)
 				}
 			}
