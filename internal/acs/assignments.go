@@ -7,8 +7,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/coder/websocket"
 )
 
 // assignmentSession keeps one agent told: it compares what the instance must
@@ -20,7 +18,8 @@ type assignmentSession struct {
 	server  *Server
 	session Session
 	cluster string // ARN
-	conn    *websocket.Conn
+	now     func() time.Time
+	send    frameSender
 
 	// sequence is the last number used, of those up to lastNumber.
 	sequence, lastNumber int64
@@ -32,8 +31,8 @@ type assignmentSession struct {
 	manifest map[string]bool     // message ids of manifests without an answer
 	looked   bool                // everything was looked at
 	told     bool                // the manifest was sent
-	resend   *time.Timer         // runs while something is unacknowledged
-	resends  bool
+	resendAt time.Time           // zero while nothing is unacknowledged
+	beatAt   time.Time
 	beats    int // heartbeats since everything was looked at
 	lastSeen time.Time
 	grants   grants
@@ -48,12 +47,15 @@ type sending struct {
 	acked   bool
 }
 
-func newAssignmentSession(s *Server, session Session, opening Opening, conn *websocket.Conn) *assignmentSession {
+// frameSender sends one frame to an agent.
+type frameSender func(ctx context.Context, kind string, message any) error
+
+func newAssignmentSession(s *Server, session Session, opening Opening, now func() time.Time, send frameSender) *assignmentSession {
 	return &assignmentSession{
-		server: s, session: session, cluster: opening.ClusterARN, conn: conn,
+		server: s, session: session, cluster: opening.ClusterARN, now: now, send: send,
 		sequence: opening.Sequence, lastNumber: opening.Sequence + SessionNumbers,
 		changed: newPending(), sent: map[string]*sending{}, unacked: map[string]*sending{}, manifest: map[string]bool{},
-		grants: newGrants(),
+		grants: newGrants(now), beatAt: now().Add(heartbeatEvery), lastSeen: now(),
 	}
 }
 
@@ -69,13 +71,8 @@ func (a *assignmentSession) next() (int64, error) {
 
 func (a *assignmentSession) run(ctx context.Context, reader *frameReader) error {
 	defer a.server.source.Subscribe(a.session, a.changed.add)()
-	heartbeat := time.NewTicker(heartbeatEvery)
-	defer heartbeat.Stop()
-	a.resend = time.NewTimer(ackWait)
-	a.resends = true
-	defer a.resend.Stop()
-	defer a.grants.timer.Stop()
-	a.lastSeen = time.Now()
+	timer := time.NewTimer(a.due().Sub(a.now()))
+	defer timer.Stop()
 	for {
 		var err error
 		select {
@@ -84,37 +81,73 @@ func (a *assignmentSession) run(ctx context.Context, reader *frameReader) error 
 		case err := <-reader.failed:
 			return err
 		case data := <-reader.frames:
-			a.lastSeen = time.Now()
+			a.lastSeen = a.now()
 			err = a.receive(ctx, data)
-		case <-heartbeat.C:
-			err = a.beat(ctx)
 		case <-a.changed.wake:
 			err = a.look(ctx)
-		case <-a.resend.C:
-			err = a.repeat(ctx)
-		case <-a.grants.timer.C:
-			err = a.renew(ctx)
+		case <-timer.C:
+			err = a.onTime(ctx)
 		}
-		if err == nil && a.looked && !a.told && len(a.backlog) == 0 {
-			// Payloads first: what the manifest names, the agent has already been sent,
-			// so that a task that it does not know is one that it has lost.
-			err = a.sendManifest(ctx)
+		if err == nil {
+			err = a.complete(ctx)
 		}
 		if err != nil {
 			return err
 		}
+		timer.Reset(a.due().Sub(a.now()))
 	}
+}
+
+// due is when onTime has something to do.
+func (a *assignmentSession) due() time.Time {
+	at := a.beatAt
+	for _, t := range []time.Time{a.resendAt, a.grants.next} {
+		if !t.IsZero() && t.Before(at) {
+			at = t
+		}
+	}
+	return at
+}
+
+// onTime does what is due.
+func (a *assignmentSession) onTime(ctx context.Context) error {
+	now := a.now()
+	if !a.beatAt.After(now) {
+		a.beatAt = now.Add(heartbeatEvery)
+		if err := a.beat(ctx); err != nil {
+			return err
+		}
+	}
+	if !a.resendAt.IsZero() && !a.resendAt.After(now) {
+		if err := a.repeat(ctx); err != nil {
+			return err
+		}
+	}
+	if next := a.grants.next; !next.IsZero() && !next.After(now) {
+		return a.renew(ctx)
+	}
+	return nil
+}
+
+// complete sends the manifest once it can be sent.
+func (a *assignmentSession) complete(ctx context.Context) error {
+	if !a.looked || a.told || len(a.backlog) > 0 {
+		return nil
+	}
+	// Payloads first: what the manifest names, the agent has already been sent,
+	// so that a task that it does not know is one that it has lost.
+	return a.sendManifest(ctx)
 }
 
 // beat sends a heartbeat, and has everything looked at once in a while.
 func (a *assignmentSession) beat(ctx context.Context) error {
-	if time.Since(a.lastSeen) > silenceLimit {
+	if a.now().Sub(a.lastSeen) > silenceLimit {
 		return errSilent
 	}
 	if a.beats++; a.beats >= beatsPerLook {
 		a.changed.add("")
 	}
-	return write(ctx, a.conn, TypeHeartbeat, Heartbeat{MessageID: a.server.newID(), Healthy: true})
+	return a.send(ctx, TypeHeartbeat, Heartbeat{MessageID: a.server.newID(), Healthy: true})
 }
 
 // look tells the agent what has changed.
@@ -211,9 +244,11 @@ func (a *assignmentSession) proceed(ctx context.Context) error {
 
 // repeat sends again what has had no answer for too long.
 func (a *assignmentSession) repeat(ctx context.Context) error {
-	a.resends = false
-	for _, s := range slices.SortedFunc(maps.Values(a.unacked), func(x, y *sending) int { return x.at.Compare(y.at) }) {
-		if time.Since(s.at) < ackWait {
+	a.resendAt = time.Time{}
+	for _, s := range slices.SortedFunc(maps.Values(a.unacked), func(x, y *sending) int {
+		return cmp.Or(x.at.Compare(y.at), cmp.Compare(x.task, y.task))
+	}) {
+		if a.now().Sub(s.at) < ackWait {
 			break
 		}
 		if err := a.tellAgain(ctx, s.task); err != nil {
@@ -239,9 +274,8 @@ func (a *assignmentSession) tellAgain(ctx context.Context, arn string) error {
 
 // await has repeat called in time, when there is something to repeat.
 func (a *assignmentSession) await() {
-	if !a.resends && len(a.unacked) > 0 {
-		a.resend.Reset(ackWait / 3)
-		a.resends = true
+	if a.resendAt.IsZero() && len(a.unacked) > 0 {
+		a.resendAt = a.now().Add(ackWait / 3)
 	}
 }
 
@@ -259,7 +293,7 @@ func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) (bool, 
 		}
 		return true, nil
 	}
-	if prior != nil && prior.desired == as.Desired && (prior.acked || time.Since(prior.at) < ackWait) {
+	if prior != nil && prior.desired == as.Desired && (prior.acked || a.now().Sub(prior.at) < ackWait) {
 		return true, nil
 	}
 	if len(a.unacked) >= maxUnacked && prior == nil {
@@ -283,10 +317,10 @@ func (a *assignmentSession) tellOne(ctx context.Context, as *Assignment) (bool, 
 	if err != nil {
 		return false, err
 	}
-	s := &sending{task: as.TaskARN, desired: as.Desired, message: a.server.newID(), at: time.Now()}
+	s := &sending{task: as.TaskARN, desired: as.Desired, message: a.server.newID(), at: a.now()}
 	a.sent[as.TaskARN], a.unacked[s.message] = s, s
 	a.await()
-	return true, write(ctx, a.conn, TypePayload, Payload{
+	return true, a.send(ctx, TypePayload, Payload{
 		ClusterARN: a.cluster, ContainerInstanceARN: a.session.Instance,
 		MessageID: s.message, SeqNum: number, Tasks: []Task{*task},
 	})
@@ -313,7 +347,7 @@ func (a *assignmentSession) sendManifest(ctx context.Context) error {
 		}
 	}
 	a.manifest[m.MessageID], a.told = true, true
-	return write(ctx, a.conn, TypeManifest, m)
+	return a.send(ctx, TypeManifest, m)
 }
 
 // receive handles one frame of the agent. Frames that do not parse or that answer
@@ -369,5 +403,5 @@ func (a *assignmentSession) verifyStops(ctx context.Context, ask StopVerificatio
 			answer.StopTasks = append(answer.StopTasks, candidate)
 		}
 	}
-	return write(ctx, a.conn, TypeStopVerificationAk, answer)
+	return a.send(ctx, TypeStopVerificationAk, answer)
 }

@@ -22,9 +22,8 @@ const (
 // session sent is not known, so a session begins by sending all of them.
 type grants struct {
 	tasks map[string]*grant // by task ARN
-	// timer runs out when the next is due.
-	timer *time.Timer
-	next  time.Time
+	now   func() time.Time
+	next  time.Time // when the first is due; zero: none is
 }
 
 // grant is a task's credentials.
@@ -40,10 +39,8 @@ type grant struct {
 	unacked map[string]struct{}
 }
 
-func newGrants() grants {
-	timer := time.NewTimer(time.Hour)
-	timer.Stop()
-	return grants{tasks: map[string]*grant{}, timer: timer}
+func newGrants(now func() time.Time) grants {
+	return grants{tasks: map[string]*grant{}, now: now}
 }
 
 // schedule has the task's credentials sent at a time.
@@ -51,20 +48,18 @@ func (g *grants) schedule(t *grant, at time.Time) {
 	t.due = at
 	if g.next.IsZero() || at.Before(g.next) {
 		g.next = at
-		g.timer.Reset(time.Until(at))
 	}
 }
 
-// reschedule sets the timer to the first that is due.
+// reschedule finds the first that is due.
 func (g *grants) reschedule() {
 	g.next = time.Time{}
-	g.timer.Stop()
 	for _, t := range g.tasks {
 		g.schedule(t, t.due)
 	}
 }
 
-func (g *grants) drop(arn string) { delete(g.tasks, arn) } // the timer finds nothing due
+func (g *grants) drop(arn string) { delete(g.tasks, arn) } // renew finds nothing due
 
 // untold tells whether the agent has not been sent the task for want of credentials.
 func (g *grants) untold(arn string) bool { t := g.tasks[arn]; return t != nil && t.untold }
@@ -104,8 +99,7 @@ func (g *grants) of(as *Assignment) *grant {
 }
 
 // made notes that credentials were made now.
-func (t *grant) made(all []Grant) {
-	now := time.Now()
+func (t *grant) made(all []Grant, now time.Time) {
 	t.untold, t.unacked = false, map[string]struct{}{}
 	t.renewAt = now.Add(grantRetryMost)
 	for i, c := range all {
@@ -117,7 +111,7 @@ func (t *grant) made(all []Grant) {
 
 // backOff has the task tried again later, and later each time.
 func (g *grants) backOff(t *grant) {
-	g.schedule(t, time.Now().Add(t.wait))
+	g.schedule(t, g.now().Add(t.wait))
 	t.wait = min(2*t.wait, grantRetryMost)
 }
 
@@ -152,7 +146,7 @@ func (a *assignmentSession) render(ctx context.Context, as *Assignment) (task *T
 		}
 	}
 	// The payload's own acknowledgement says that they have come.
-	t.made(all)
+	t.made(all, a.now())
 	a.grants.schedule(t, t.renewAt)
 	return &rendered, nil
 }
@@ -163,7 +157,7 @@ func (a *assignmentSession) expectGrants(as *Assignment) {
 	if len(as.Roles) == 0 || a.grants.tasks[as.TaskARN] != nil {
 		return
 	}
-	at := time.Now()
+	at := a.now()
 	if !a.session.SendCredentials {
 		h := fnv.New64a()
 		h.Write([]byte(as.TaskARN))
@@ -175,7 +169,7 @@ func (a *assignmentSession) expectGrants(as *Assignment) {
 // renew sends new credentials of one task that is due. One that can't be given any,
 // for its role is gone or trusts it no more, keeps what it has and is tried again.
 func (a *assignmentSession) renew(ctx context.Context) error {
-	now := time.Now()
+	now := a.now()
 	for arn, t := range a.grants.tasks {
 		if t.due.After(now) {
 			continue
@@ -206,11 +200,11 @@ func (a *assignmentSession) grantAnew(ctx context.Context, arn string, t *grant)
 		a.grants.drop(arn)
 		return nil
 	}
-	t.made(all)
+	t.made(all, a.now())
 	for _, c := range all {
 		m := CredentialsMessage{MessageID: a.server.newID(), TaskARN: arn, TaskClusterARN: t.cluster, RoleType: c.RoleType, Credentials: c.Credentials}
 		t.unacked[m.MessageID] = struct{}{}
-		if err := write(ctx, a.conn, TypeCredentials, m); err != nil {
+		if err := a.send(ctx, TypeCredentials, m); err != nil {
 			return err
 		}
 	}

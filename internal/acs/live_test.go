@@ -440,7 +440,7 @@ func TestNumbersGrowAcrossSessionsAndServers(t *testing.T) {
 }
 
 func TestSessionEndsBeforeItsNumbersRunOut(t *testing.T) {
-	a := newAssignmentSession(nil, Session{}, Opening{Sequence: 7}, nil)
+	a := newAssignmentSession(nil, Session{}, Opening{Sequence: 7}, time.Now, nil)
 	a.sequence = 7 + SessionNumbers - 1
 	if n, err := a.next(); err != nil || n != 7+SessionNumbers {
 		t.Fatalf("the last number is %d, %v", n, err)

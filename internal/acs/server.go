@@ -131,7 +131,8 @@ func (s *Server) assignments(w http.ResponseWriter, r *http.Request, live *liveS
 	}
 	defer s.source.Closed(context.WithoutCancel(live.ctx), live.Session)
 	s.converse(w, r, live, func(ctx context.Context, conn *websocket.Conn, frames *frameReader) error {
-		return newAssignmentSession(s, live.Session, opening, conn).run(ctx, frames)
+		send := func(ctx context.Context, kind string, message any) error { return write(ctx, conn, kind, message) }
+		return newAssignmentSession(s, live.Session, opening, time.Now, send).run(ctx, frames)
 	})
 }
 

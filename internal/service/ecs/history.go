@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"longshore.dev/longshore/internal/bulk"
+	"longshore.dev/longshore/internal/reconcile"
 	"longshore.dev/longshore/internal/store"
 )
 
@@ -31,10 +32,9 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	var loops sync.WaitGroup
 	defer loops.Wait()
-	loops.Go(func() { _ = s.nodeLoop.Run(ctx) }) // returns ctx's end, nothing else
-	loops.Go(func() { _ = s.serviceLoop.Run(ctx) })
-	loops.Go(func() { _ = s.targetLoop.Run(ctx) })
-	loops.Go(func() { _ = s.trafficLoop.Run(ctx) })
+	for _, l := range s.Loops() {
+		loops.Go(func() { _ = l.Run(ctx) }) // returns ctx's end, nothing else
+	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -47,6 +47,11 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// Loops are the loops that Run runs, for who steps them instead.
+func (s *Service) Loops() []*reconcile.Loop {
+	return []*reconcile.Loop{s.nodeLoop, s.serviceLoop, s.targetLoop, s.trafficLoop}
 }
 
 // Sweep moves tasks that have been stopped for long enough to the history, and
