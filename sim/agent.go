@@ -174,6 +174,9 @@ func (a *agent) connect() {
 		if !a.up || a.life != life || a.link != nil {
 			return
 		}
+		if opened != nil && a.w.now.Before(a.awayUntil) {
+			opened.cut(80 * time.Second)
+		}
 		if err == nil && opened != nil && !opened.broken {
 			a.link = opened
 			return

@@ -28,7 +28,7 @@ func (w *World) check() {
 	was := w.quiet
 	w.quiet = true
 	defer func() { w.quiet = was }()
-	w.main.drain()
+	w.main.drain(w.main.loops...)
 	if w.failure == nil {
 		w.probe()
 	}
@@ -39,8 +39,8 @@ func (w *World) check() {
 }
 
 // probe has the other server, which knows nothing of what has woken the first,
-// look at every service and node: it must find nothing left to do. What is looked at
-// again after a time, as ECS does, may be found before its time.
+// look at every service: it must find nothing left to do. What is looked at again
+// after a time, as ECS does, may be found before its time.
 func (w *World) probe() {
 	for _, l := range w.main.loops {
 		if due, ok := l.NextDue(); l.Stats().Failing > 0 || ok && due.Sub(w.now) < 100*time.Millisecond {
@@ -53,7 +53,7 @@ func (w *World) probe() {
 		}
 	}
 	before, commits := w.oracle.acted, w.stats.Commits
-	w.other.drain()
+	w.other.drain(w.other.loops[1:]...) // the first is of nodes, whose sessions are with main
 	w.stats.Probes++
 	if n := w.oracle.acted - before; n > 0 {
 		w.fail("the loops had come to rest, and %d tasks were still to be started or stopped (%d commits)", n, w.stats.Commits-commits)

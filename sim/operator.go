@@ -71,6 +71,9 @@ func (o *operator) define() {
 	for _, s := range w.main.room.Subnets(account, region) {
 		w.subnets = append(w.subnets, s.ID)
 	}
+	if w.SmallVPC {
+		w.subnets = w.subnets[:2]
+	}
 	o.asked = map[string]int{}
 }
 

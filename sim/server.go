@@ -64,7 +64,7 @@ func (w *World) newServer() (*server, error) {
 	s.db = store.New(s.kv, store.Options{Jitter: func() float64 { return 0.5 }, CommitTimeout: time.Hour, Log: log})
 	vpc := ecs.VPC{CIDR: netip.MustParsePrefix("10.9.0.0/16")}
 	if w.SmallVPC {
-		vpc.CIDR = netip.MustParsePrefix("10.9.0.0/25")
+		vpc.CIDR, vpc.Zones = netip.MustParsePrefix("10.9.0.0/24"), []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	}
 	var err error
 	s.room, err = ecs.New(ecs.Deps{
@@ -114,11 +114,11 @@ func (s *server) stepLoop(i int) {
 	s.free[i] = s.w.now.Add(s.w.between(0, s.w.LoopLatency))
 }
 
-// drain steps all loops until they have nothing to do now.
-func (s *server) drain() {
+// drain steps loops until they have nothing to do now.
+func (s *server) drain(loops ...*reconcile.Loop) {
 	for again := true; again; {
 		again = false
-		for i, l := range s.loops {
+		for i, l := range loops {
 			for n := 0; l.Step(context.Background()); n++ {
 				again = true
 				if n > 10_000 {

@@ -101,6 +101,9 @@ func (s *Service) reconcileNode(ctx context.Context, key string, began time.Time
 	if !ok {
 		return 0, nil
 	}
+	if err := s.noteAway(ctx, ref); err != nil {
+		return 0, err
+	}
 	if err := s.giveUp(ctx, ref); err != nil {
 		return 0, err
 	}
@@ -117,6 +120,22 @@ func (s *Service) reconcileNode(ctx context.Context, key string, began time.Time
 		return at.Sub(now), nil
 	}
 	return 0, s.lose(ctx, ref, began)
+}
+
+// noteAway marks a node disconnected that has no session any more: when its last one
+// ended, the store may not have answered.
+func (s *Service) noteAway(ctx context.Context, ref store.Ref) error {
+	n, ok := s.nodes.Get(s.db.Snapshot(), ref.Scope, ref.ID)
+	if !ok || !n.Connected || s.serves(n) {
+		return nil
+	}
+	err := s.db.Update(ctx, func(tx *store.Tx) error {
+		return s.setConnected(tx, ref.Scope, ref.ID, false, func(n *Node) bool { return n.Connected && !s.serves(n) })
+	})
+	if err != nil {
+		return fmt.Errorf("record that the agent of node %s is away: %w", ref.ID, err)
+	}
+	return nil
 }
 
 // lose marks a node lost and stops its tasks, a batch at a time. Each batch makes

@@ -256,3 +256,28 @@ func TestAReportDuringADeregistrationIsKept(t *testing.T) {
 		t.Errorf("the exit code is %d, the reason %q", aws.ToInt32(task.Containers[0].ExitCode), *task.StoppedReason)
 	}
 }
+
+// The store may not answer when a session ends: the node must not count as connected
+// for ever, nor its tasks as running.
+func TestADisconnectionThatWasNotRecordedIsRecordedLater(t *testing.T) {
+	r := newRoom(t)
+	ci := r.join("n1", "default", 1_000_000, 1_000_000)
+	r.define(simple("web", 1, 6))
+	task := r.runOne(&ecs.RunTaskInput{TaskDefinition: aws.String("web")})
+	r.step()
+	unanswered, cancel := context.WithCancel(context.Background())
+	cancel()
+	r.Closed(unanswered, r.session("n1", *ci.ContainerInstanceArn))
+	if !r.instanceShown(*ci.ContainerInstanceArn).AgentConnected {
+		t.Fatal("the disconnection was recorded; the test shows nothing")
+	}
+	r.step()
+	if r.instanceShown(*ci.ContainerInstanceArn).AgentConnected {
+		t.Error("the agent counts as connected, and has no session")
+	}
+	r.advanceClock(DefaultLostAfter)
+	r.step()
+	if got := *r.describe("default", task).LastStatus; got != "STOPPED" {
+		t.Errorf("the lost node's task is %s", got)
+	}
+}

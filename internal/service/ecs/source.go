@@ -82,8 +82,17 @@ func (s *Service) Opened(ctx context.Context, x acs.Session) (acs.Opening, error
 	})
 	if err != nil {
 		s.sessions.Delete(x.ID)
+		s.recheckConnected(x) // it may be written all the same
 	}
 	return opening, err
+}
+
+// recheckConnected has the loop in lost.go see to it that the node of a session is
+// not taken for connected that is not.
+func (s *Service) recheckConnected(x acs.Session) {
+	if n, err := s.sessionNode(s.db.Snapshot(), x); err == nil {
+		s.nodeLoop.Add(nodeKey(store.Ref{Scope: sessionScope(x), ID: n.ID}))
+	}
 }
 
 // Closed implements acs.Source.
@@ -98,8 +107,9 @@ func (s *Service) Closed(ctx context.Context, x acs.Session) {
 		}
 		return nil
 	})
-	if err != nil && ctx.Err() == nil {
-		s.log.Warn("an agent's disconnection was not recorded", "instance", x.Instance, "error", err)
+	if err != nil {
+		s.log.Warn("an agent's disconnection was not recorded; it is tried again", "instance", x.Instance, "error", err)
+		s.recheckConnected(x)
 	}
 }
 
@@ -145,10 +155,7 @@ func (s *Service) ResetConnectivity(ctx context.Context) error {
 	for batch := range slices.Chunk(connected, resetBatch) {
 		err := s.db.Update(ctx, func(tx *store.Tx) error {
 			for _, ref := range batch {
-				err := s.setConnected(tx, ref.Scope, ref.ID, false, func(n *Node) bool {
-					_, here := s.sessions.Load(n.Session)
-					return n.Connected && !here
-				})
+				err := s.setConnected(tx, ref.Scope, ref.ID, false, func(n *Node) bool { return n.Connected && !s.serves(n) })
 				if err != nil {
 					return err
 				}
@@ -160,6 +167,12 @@ func (s *Service) ResetConnectivity(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// serves tells whether the node's latest session is one of this process.
+func (s *Service) serves(n *Node) bool {
+	_, here := s.sessions.Load(n.Session)
+	return here
 }
 
 // resetBatch is how many nodes one transaction marks disconnected: a thousand
