@@ -19,13 +19,17 @@ TEST_PACKAGES  := awscli curl
 RACE  := acs agent atomicfile bulk control edge logdriver nodestate placement reconcile seal service store wire
 PLAIN  = $(shell $(GO) list ./... | grep -vE '/internal/($(subst $() ,|,$(RACE)))(/|$$)')
 
-.PHONY: up build runner sample deps test-deps test check soak bench clean help
+# FOR is how long `make sim` takes.
+FOR ?= 1m
+
+.PHONY: up build runner sample deps test-deps test check soak bench sim clean help
 
 help:
 	@echo "make up     build, and run a server and a node here, with a sample service"
 	@echo "make build  build bin/longshore"
 	@echo "make test   run all tests      make check  format, vet, lint, house rules"
 	@echo "make soak   the long runs      make bench  the benchmark table"
+	@echo "make sim    the control plane in virtual time, with fresh seeds (FOR=10m: for longer)"
 
 up: build
 	@bin/longshore up --data $(DATA) $(UPFLAGS)
@@ -61,7 +65,7 @@ test: test-deps build
 	$(GO) test -timeout 20m $(PLAIN)
 
 check:
-	@unformatted=$$(gofmt -l cmd internal test bench); if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
+	@unformatted=$$(gofmt -l cmd internal test bench sim); if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
 	CGO_ENABLED=0 $(GO) vet ./...
 	CGO_ENABLED=0 $(GO) tool staticcheck ./...
 	$(GO) test -count=1 ./internal/repotest/...
@@ -71,6 +75,9 @@ soak: test-deps build
 
 bench: test-deps build
 	@$(GO) run ./bench
+
+sim:
+	@CGO_ENABLED=0 $(GO) run ./sim -for $(FOR)
 
 clean:
 	rm -rf bin $(RUNNER) $(SAMPLE)

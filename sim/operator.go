@@ -151,7 +151,7 @@ func (o *operator) create(then func()) {
 	if w.SmallVPC {
 		s.shape = "vpc"
 	}
-	s.daemon = s.shape == "plain" && w.rnd.IntN(6) == 0
+	s.daemon = !w.NoDaemons && s.shape == "plain" && w.rnd.IntN(6) == 0
 	s.gone = true // until it is there
 	o.services = append(o.services, s)
 	o.make(s, then)
