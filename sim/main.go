@@ -11,15 +11,16 @@ func main() {
 	total := flag.Duration("for", time.Minute, "how long to run fresh seeds")
 	name := flag.String("scenario", "", "only this scenario: mixed, faultless, storm, tight, addresses or fleet")
 	seed := flag.Uint64("seed", 0, "only this seed; 0: fresh ones")
+	from := flag.Uint64("from", 0, "the first of the fresh seeds; 0: any")
 	all := flag.Bool("trace", false, "print everything that happens")
 	flag.Parse()
-	if err := run(*total, *name, *seed, *all); err != nil {
+	if err := run(*total, *name, *seed, *from, *all); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(total time.Duration, name string, seed uint64, all bool) error {
+func run(total time.Duration, name string, seed, from uint64, all bool) error {
 	list := scenarios()
 	if name != "" {
 		s, ok := named(name)
@@ -29,7 +30,7 @@ func run(total time.Duration, name string, seed uint64, all bool) error {
 		list = []Scenario{s}
 	}
 	began := time.Now()
-	first := seed
+	first := max(seed, from)
 	if first == 0 {
 		first = uint64(began.UnixNano())
 	}

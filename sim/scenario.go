@@ -22,8 +22,10 @@ type Scenario struct {
 	NodeMemory int32
 	// Tight: there may be less room than is wanted.
 	Tight, SmallVPC, NoHealth, NoDaemons bool
-	BadVersions                          float64
-	Faults                               Faults
+	// Brief ends without the hours after which all is forgotten.
+	Brief       bool
+	BadVersions float64
+	Faults      Faults
 	// For is how long there are faults, Settle how long it may take after them.
 	For, Settle time.Duration
 	OpEvery     time.Duration
@@ -111,7 +113,7 @@ func (w *World) Run() error {
 	if w.run(12 * time.Minute) {
 		w.checkNothingLeft()
 	}
-	if w.run(2 * time.Hour) {
+	if !w.Brief && w.run(2*time.Hour) {
 		w.checkForgotten()
 	}
 	return w.report()

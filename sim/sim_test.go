@@ -57,7 +57,7 @@ func TestSeedsThatFoundSomething(t *testing.T) {
 
 func TestThousandsOfAgents(t *testing.T) {
 	s := fleet()
-	s.For, s.Settle = 2*time.Minute, 10*time.Minute
+	s.For, s.Settle, s.Brief = 2*time.Minute, 10*time.Minute, true
 	w := newWorld(s, 1)
 	if err := w.Run(); err != nil {
 		t.Errorf("%v\n%s", err, w.trace.last())
