@@ -29,24 +29,35 @@ func (w *World) check() {
 	w.quiet = true
 	defer func() { w.quiet = was }()
 	w.main.drain(w.main.loops...)
-	if w.failure == nil {
+	settled := w.settled()
+	if w.failure == nil && settled {
 		w.probe()
 	}
 	if w.failure == nil {
 		w.checkNodes()
-		w.checkReasons()
+		w.checkTold()
+		w.checkTasks()
 	}
+	if w.failure == nil && settled {
+		w.checkServices()
+	}
+}
+
+// settled tells whether no loop is about to look again, for what the store has not
+// taken or for what is done in several steps.
+func (w *World) settled() bool {
+	for _, l := range w.main.loops {
+		if due, ok := l.NextDue(); l.Stats().Failing > 0 || ok && due.Sub(w.now) < 100*time.Millisecond {
+			return false
+		}
+	}
+	return true
 }
 
 // probe has the other server, which knows nothing of what has woken the first,
 // look at every service: it must find nothing left to do. What is looked at again
 // after a time, as ECS does, may be found before its time.
 func (w *World) probe() {
-	for _, l := range w.main.loops {
-		if due, ok := l.NextDue(); l.Stats().Failing > 0 || ok && due.Sub(w.now) < 100*time.Millisecond {
-			return
-		}
-	}
 	for _, s := range w.oracle.services {
 		if s.Status == "ACTIVE" && s.Waiting != nil && s.Waiting.For == "PLACE" || s.daemon() {
 			return
@@ -109,8 +120,32 @@ func (w *World) checkRemaining(a *agent) {
 	}
 }
 
-// checkReasons asks why of all that is not as it is wanted.
-func (w *World) checkReasons() {
+// toldWithin is how long it may take until an agent whose session stands has heard
+// what it is to do, payloads that come to nothing included.
+const toldWithin = 2 * time.Minute
+
+// checkTold checks that agents know what they are to do.
+func (w *World) checkTold() {
+	for _, a := range w.agents {
+		l := a.link
+		if !a.up || l == nil || l.broken || l.over || w.now.Sub(l.opened) < toldWithin {
+			continue
+		}
+		for _, key := range sortedKeys(w.oracle.byNode[a.name]) {
+			t := w.oracle.tasks[key]
+			k := a.tasks["arn:aws:ecs:"+region+":"+account+":task/"+key]
+			switch {
+			case k == nil && w.now.Sub(t.CreatedAt) >= toldWithin && !a.finished["arn:aws:ecs:"+region+":"+account+":task/"+key]:
+				w.fail("%s was never told of the task %s, made at %s", a.name, key, t.CreatedAt)
+			case k != nil && t.DesiredStatus == "STOPPED" && k.status != stopped && !k.stopAsked && w.now.Sub(t.StoppingAt) >= toldWithin:
+				w.fail("%s was not told to stop the task %s, to be stopped since %s", a.name, key, t.StoppingAt)
+			}
+		}
+	}
+}
+
+// checkServices asks why of each service that has not what it wants.
+func (w *World) checkServices() {
 	for _, key := range sortedKeys(w.oracle.services) {
 		s := w.oracle.services[key]
 		if s.Status != "ACTIVE" || w.resting(s) {
@@ -123,6 +158,10 @@ func (w *World) checkReasons() {
 		}
 		w.checkReason(key, s)
 	}
+}
+
+// checkTasks asks why of each task that is not RUNNING, or is to be stopped.
+func (w *World) checkTasks() {
 	for _, key := range sortedKeys(w.oracle.tasks) {
 		t := w.oracle.tasks[key]
 		if t.LastStatus == "STOPPED" || t.LastStatus == "RUNNING" && t.DesiredStatus == "RUNNING" {

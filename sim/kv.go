@@ -176,21 +176,24 @@ func (w *World) commit(ctx context.Context, txns []store.Txn) ([]store.TxnResult
 	return results, nil
 }
 
-// overtake serves a request that is under way, by the other server.
+// overtake has the other server serve a request that is under way, or one of
+// another operator's.
 func (w *World) overtake() {
 	if w.other == nil {
 		return
 	}
-	w.early = slices.DeleteFunc(w.early, func(e *event) bool { return e.gone })
-	if len(w.early) == 0 {
-		return
-	}
-	e := w.early[w.rnd.IntN(len(w.early))]
-	e.gone = true
 	w.quiet = true
 	defer func() { w.quiet = false }()
-	w.trace.note(w.now, "meanwhile "+e.label)
-	e.serve(w.other)
+	w.early = slices.DeleteFunc(w.early, func(e *event) bool { return e.gone })
+	switch {
+	case w.rnd.IntN(3) == 0:
+		w.operator.rush(w.other)
+	case len(w.early) > 0:
+		e := w.early[w.rnd.IntN(len(w.early))]
+		e.gone = true
+		w.trace.note(w.now, "meanwhile "+e.label)
+		e.serve(w.other)
+	}
 	w.oracle.raced = true
 }
 

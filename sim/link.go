@@ -21,6 +21,7 @@ type link struct {
 	server   *server
 	session  acs.Session
 	dialogue *acs.Dialogue
+	opened   time.Time
 
 	toAgent, toServer time.Time // when the latest frame arrives
 	broken            bool
@@ -36,7 +37,7 @@ func (a *agent) principal() wire.Principal {
 // open is the handshake, at the server.
 func (s *server) open(a *agent, life int) (*link, error) {
 	w := s.w
-	l := &link{w: w, number: int(w.seq), agent: a, life: life, server: s, session: acs.Session{
+	l := &link{w: w, number: int(w.seq), agent: a, life: life, server: s, opened: w.now, session: acs.Session{
 		ID: w.id(), Principal: a.principal(), Region: region, Cluster: cluster, Instance: a.instance, Endpoint: "http://server:4566", AgentVersion: "1.0.0",
 	}}
 	ctx := context.Background()

@@ -56,6 +56,7 @@ func scenarios() []Scenario {
 	}
 	tight := mixed
 	tight.Name, tight.Tight, tight.Nodes, tight.NodeCPU, tight.NodeMemory = "tight", true, 4, 1024, 1024
+	tight.Faults.Overtake, tight.OpEvery = 0.3, 8*time.Second
 	address := mixed
 	address.Name, address.Tight, address.SmallVPC, address.Services = "addresses", true, true, 4
 	address.MaxCount = 12
