@@ -91,9 +91,6 @@ func (w *World) calm() {
 		if !a.on && w.rnd.IntN(2) == 0 {
 			a.power()
 		}
-		if a.retired {
-			a.renew()
-		}
 	}
 }
 

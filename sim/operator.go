@@ -379,8 +379,9 @@ func (o *operator) deregister(then func()) {
 		return
 	}
 	a.retired = true
+	instance := a.instance
 	o.call("deregister "+a.name, func(v *server) error {
-		_, err := v.room.DeregisterContainerInstance(asOperator(), &awsecs.DeregisterContainerInstanceInput{ContainerInstance: &a.instance, Force: aws.Bool(true)})
+		_, err := v.room.DeregisterContainerInstance(asOperator(), &awsecs.DeregisterContainerInstanceInput{ContainerInstance: &instance, Force: aws.Bool(true)})
 		return err
 	}, func(error) {
 		o.w.after(o.w.between(time.Minute, 5*time.Minute), a.name+": comes back anew", a.renew)
