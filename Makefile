@@ -16,7 +16,7 @@ TEST_PACKAGES  := awscli curl
 # with real containers, images and networks where root runs them. The agent's run on
 # one CPU: two timers that are due in one synctest bubble at the same moment can
 # crash the race detector's runtime (go1.26), and its tests set very many.
-RACE  := acs agent atomicfile bulk control edge logdriver nodestate placement reconcile seal service store wire
+RACE  := acs agent atomicfile bulk control edge events logdriver nodestate placement reconcile seal service store wire
 PLAIN  = $(shell $(GO) list ./... | grep -vE '/internal/($(subst $() ,|,$(RACE)))(/|$$)')
 
 # FOR is how long `make sim` takes.

@@ -34,6 +34,7 @@ type cli struct {
 	Access  accessCommand  `cmd:"" help:"Make users, and print their profiles for AWS's tools."`
 	Node    nodeCommand    `cmd:"" help:"List and revoke nodes."`
 	Explain explainCommand `cmd:"" help:"Say why a task, a service or a deployment is as it is."`
+	Events  eventsCommand  `cmd:"" help:"Print what happens to tasks, instances and services from now on, a JSON line each."`
 	Key     keyCommand     `cmd:"" help:"Show and rotate the root key that secrets are sealed by."`
 	Backup  backupCommand  `cmd:"" help:"Write the running server's state to a file, sealed by its root key."`
 	Restore restoreCommand `cmd:"" help:"Make a data directory from a backup."`

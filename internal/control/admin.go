@@ -24,6 +24,7 @@ const (
 	keyPath     = "/_longshore/key"
 	usersPath   = "/_longshore/users"
 	explainPath = "/_longshore/explain"
+	eventsPath  = "/_longshore/events"
 )
 
 // TokenOptions are what a registration token is asked for with.
@@ -76,6 +77,7 @@ func (s *Server) handleAdmin() {
 	} {
 		s.api.HandleInternal(o.pattern, s.admin(o.operation, o.run))
 	}
+	s.api.HandleInternal("GET "+eventsPath, http.HandlerFunc(s.serveEvents))
 	s.api.HandleInternal("GET "+backupPath, http.HandlerFunc(s.serveBackup))
 }
 

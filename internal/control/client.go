@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -114,6 +115,38 @@ func (c *Client) key(ctx context.Context, method string) (KeyInfo, error) {
 		return KeyInfo{}, err
 	}
 	return *answer.Key, nil
+}
+
+// Events calls take with each event from now on, in EventBridge's JSON, until ctx or the
+// server ends.
+func (c *Client) Events(ctx context.Context, take func(json.RawMessage) error) error {
+	response, err := c.send(ctx, http.MethodGet, eventsPath, nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return c.errorIn(response)
+	}
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(make([]byte, 64<<10), maxAdminAnswer)
+	for lines.Scan() {
+		line := lines.Bytes()
+		if len(line) == 0 {
+			continue // the server is there
+		}
+		var end struct{ Error string }
+		if json.Unmarshal(line, &end) == nil && end.Error != "" {
+			return fmt.Errorf("the stream of events ended: %s", end.Error)
+		}
+		if err := take(line); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("receive events: %w", err)
+	}
+	return nil
 }
 
 // Backup writes a backup to w. It is whole only if it can be read to its end: Verify.

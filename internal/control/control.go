@@ -19,6 +19,7 @@ import (
 
 	"longshore.dev/longshore/internal/acs"
 	"longshore.dev/longshore/internal/bulk/pebblebulk"
+	"longshore.dev/longshore/internal/events"
 	"longshore.dev/longshore/internal/join"
 	"longshore.dev/longshore/internal/nodestate"
 	"longshore.dev/longshore/internal/seal"
@@ -65,6 +66,8 @@ type Server struct {
 	elb  *elbv2.Service
 	// state is the stream that nodes are told by what they must know besides tasks.
 	state *nodestate.Hub
+	// events are what happens, for who follows it.
+	events *events.Bus
 
 	registry   *wire.Registry
 	api        *wire.Server
@@ -162,12 +165,13 @@ func (s *Server) build() (err error) {
 	if s.logs, err = logs.New(logs.Deps{DB: s.db, Events: s.bulk.Logs(), Now: time.Now, NewID: newID, Log: s.log}); err != nil {
 		return err
 	}
+	s.events = events.New()
 	if s.elb, err = elbv2.New(elbv2.Deps{DB: s.db, Network: balancerNetwork{s}, Certificates: s.iam, Now: time.Now, NewID: newID, Log: s.log}); err != nil {
 		return err
 	}
 	s.ecs, err = ecs.New(ecs.Deps{
 		DB: s.db, History: s.bulk.History(), Now: time.Now, NewID: newID, Log: s.log, Endpoint: s.Endpoint(),
-		LostAfter: s.config.LostAfter, Roles: roles{s}, Balancer: balancers{s.elb}, Infrastructure: acting{s},
+		LostAfter: s.config.LostAfter, Roles: roles{s}, Balancer: balancers{s.elb}, Infrastructure: acting{s}, Events: s.events,
 	})
 	if err != nil {
 		return err
@@ -305,6 +309,7 @@ func (s *Server) Run(ctx context.Context) error {
 		defer cancel()
 		s.sessions.Close()
 		s.state.Close()
+		s.events.Close()
 		if err := server.Shutdown(drain); err != nil {
 			return errors.Join(err, server.Close())
 		}

@@ -30,7 +30,7 @@ func (s *Service) info() wire.ServiceInfo {
 		TargetPrefix:       "AmazonEC2ContainerServiceV20141113",
 		APIVersion:         "2014-11-13",
 		LowerCamel:         true,
-		Unions:             []any{(*types.SharingStrategyMemberNvidiaMps)(nil), (*types.ServiceConnectContainerConfigurationMemberLogLevel)(nil), (*types.GatewayConnectionResourcesMemberHostSharedAlb)(nil)},
+		Unions:             unions(),
 		NewDocument:        func(v any) any { return document.NewLazyDocument(v) },
 		ResourceConditions: s.resourceConditions,
 		Knows:              func(operation string) bool { return known[operation] },
@@ -230,4 +230,9 @@ func (s *Service) members(ctx context.Context, kind string, cluster *string, ref
 		arns = append(arns, arnOf(sc, kind, name, ref[strings.LastIndexByte(ref, '/')+1:]))
 	}
 	return arns
+}
+
+// unions are the variants of the API's unions.
+func unions() []any {
+	return []any{(*types.SharingStrategyMemberNvidiaMps)(nil), (*types.ServiceConnectContainerConfigurationMemberLogLevel)(nil), (*types.GatewayConnectionResourcesMemberHostSharedAlb)(nil)}
 }

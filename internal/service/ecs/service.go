@@ -38,6 +38,8 @@ type Deps struct {
 	HealthyAfter time.Duration
 	// Balancer has the target groups of services; nil: services can't have any.
 	Balancer Balancer
+	// Events takes what happens to tasks, instances and services; nil: nobody does.
+	Events Bus
 	// Infrastructure acts for services under their roles; nil: deployments can't shift
 	// traffic.
 	Infrastructure Infrastructure
@@ -107,6 +109,7 @@ func New(deps Deps) (*Service, error) {
 	s.watchServices()
 	s.watchTargets()
 	s.watchTraffic()
+	s.watchEvents()
 	return s, nil
 }
 
