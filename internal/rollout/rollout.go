@@ -16,6 +16,8 @@ type Service struct {
 	MinimumPercent, MaximumPercent int
 	// Threshold of failed tasks ends a deployment; 0: none does.
 	Threshold int
+	// Rebalance: tasks are moved until the zones have as many as each other.
+	Rebalance bool
 }
 
 func (s Service) least() int { return (s.Desired*s.MinimumPercent + 99) / 100 }
@@ -41,8 +43,8 @@ type Task struct {
 	Waiting, Unhealthy bool
 	// Protected: it is stopped for nothing but its health.
 	Protected bool
-	// Node is where it is, for NextDaemon.
-	Node string
+	// Node is where it is, for NextDaemon, and Zone that of the node.
+	Node, Zone string
 }
 
 func (t *Task) healthy() bool { return t.Phase == Running && !t.Waiting && !t.Unhealthy }
@@ -68,6 +70,8 @@ type State struct {
 	Deployments []Deployment
 	Tasks       []Task
 	Now         time.Time
+	// Zones are those in which tasks can be, for Rebalance.
+	Zones []string
 }
 
 // Why a task is stopped.
@@ -106,6 +110,8 @@ const (
 type Plan struct {
 	// Start is how many tasks of the first deployment to start.
 	Start int
+	// StartIn is the zone to start one task more in; empty: none.
+	StartIn string
 	// StartOn are the nodes to start one on each, of NextDaemon.
 	StartOn []string
 	Stop    []Stop
@@ -201,7 +207,10 @@ func Next(s State) Plan {
 	p.Drop = empty(&s)
 	settled := t.freshHealthy >= s.Service.Desired && len(s.Tasks) == len(t.fresh) && len(p.Stop) == 0
 	p.Complete = settled && !first.Done && !first.GivenUp
-	if p.Hold == Nothing && p.Start == 0 && len(p.Stop) == 0 {
+	if settled {
+		p.StartIn = s.rebalance(t)
+	}
+	if p.Hold == Nothing && p.Start == 0 && p.StartIn == "" && len(p.Stop) == 0 {
 		p.Hold = held(&s, t, missing, settled)
 	}
 	return p
@@ -211,6 +220,8 @@ func Next(s State) Plan {
 func held(s *State, t tally, missing int, settled bool) Hold {
 	surplus := len(t.fresh) + len(t.old) - s.Service.Desired
 	switch {
+	case s.arriving(t) > 0:
+		return Health
 	case settled && surplus > 0:
 		return Protection
 	case settled:
@@ -267,12 +278,8 @@ func stops(s *State, t tally, short int) []Stop {
 	take(serving, min(len(serving), max(replaced, short-t.stopping-len(out))), Superseded)
 
 	well := slices.DeleteFunc(slices.Clone(t.fresh), func(k *Task) bool { return k.Unhealthy })
-	if surplus := len(well) - s.Service.Desired; surplus > 0 {
-		// The latest first, and those first that do not serve yet.
-		slices.SortFunc(well, func(a, b *Task) int {
-			return cmp.Or(compareBools(a.healthy(), b.healthy()), b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
-		})
-		take(well, surplus, Surplus)
+	if surplus := len(well) - s.Service.Desired - s.arriving(t); surplus > 0 {
+		take(byNeed(well), surplus, Surplus)
 	}
 	// A sick one goes when others are there in its place, or to make room for one.
 	sick := slices.DeleteFunc(slices.Clone(t.fresh), func(k *Task) bool { return !k.Unhealthy })

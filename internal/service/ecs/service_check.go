@@ -74,8 +74,8 @@ func (p *servicePart) check() error {
 		return errUnsupported("gatewayConnectors are not supported.")
 	case p.monitoring != nil:
 		return errUnsupported("monitoring is not supported yet: there is no CloudWatch.")
-	case p.rebalancing == types.AvailabilityZoneRebalancingEnabled:
-		return errUnsupported("availabilityZoneRebalancing ENABLED is not supported yet.")
+	case p.rebalancing != "" && !slices.Contains(p.rebalancing.Values(), p.rebalancing):
+		return errInvalidParameter("availabilityZoneRebalancing must be ENABLED or DISABLED.")
 	case p.execute:
 		return errUnsupported("enableExecuteCommand is not supported yet: execute-command is not served.")
 	case p.grace != nil && *p.grace < 0:

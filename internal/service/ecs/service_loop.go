@@ -156,6 +156,9 @@ func (k *keeper) begin(tx *store.Tx, r *serviceRecord) (rollout.Plan, error) {
 	if err := k.startOf(tx, r, &r.Deployments[0], plan.Start); err != nil {
 		return plan, err
 	}
+	if plan.StartIn, err = k.startIn(tx, r, plan.StartIn); err != nil {
+		return plan, err
+	}
 	return plan, k.startOn(tx, r, plan.StartOn)
 }
 
@@ -229,8 +232,8 @@ func (k *keeper) failed(r *serviceRecord, d *deployment, t *Task) {
 func (k *keeper) state(tx *store.Tx, r *serviceRecord) rollout.State {
 	st := rollout.State{Now: k.now, Service: rollout.Service{
 		Desired: int(r.desired()), MinimumPercent: int(deref(r.Configuration.MinimumHealthyPercent)),
-		MaximumPercent: int(deref(r.Configuration.MaximumPercent)), Threshold: r.breakerThreshold(),
-	}}
+		MaximumPercent: int(deref(r.Configuration.MaximumPercent)), Threshold: r.breakerThreshold(), Rebalance: r.Rebalance,
+	}, Zones: k.zones(tx, r)}
 	if r.Status != statusActive {
 		st.Service.MinimumPercent = 0
 	}
@@ -268,7 +271,7 @@ func (s *serviceRecord) resetsOnHealthy() bool {
 // is deleted. One on an instance that is being drained is to be replaced like those of a
 // former deployment.
 func (k *keeper) task(tx *store.Tx, r *serviceRecord, t *Task) rollout.Task {
-	out := rollout.Task{ID: t.ID, Deployment: t.StartedBy, CreatedAt: t.CreatedAt, Node: t.InstanceID, Protected: t.protected(k.now) && r.Status == statusActive}
+	out := rollout.Task{ID: t.ID, Deployment: t.StartedBy, CreatedAt: t.CreatedAt, Node: t.InstanceID, Zone: t.Zone, Protected: t.protected(k.now) && r.Status == statusActive}
 	if out.Protected {
 		k.look(t.ProtectedUntil.Sub(k.now))
 	}
@@ -543,7 +546,7 @@ func (k *keeper) conclude(tx *store.Tx, r *serviceRecord, plan rollout.Plan) {
 		k.succeed(tx, r)
 		r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) (deployment %s) deployment completed.", r.Name, d.ID))
 	}
-	rests := plan.Start == 0 && len(plan.StartOn) == 0 && len(plan.Stop) == 0 && plan.Hold == rollout.Nothing
+	rests := plan.Start == 0 && plan.StartIn == "" && len(plan.StartOn) == 0 && len(plan.Stop) == 0 && plan.Hold == rollout.Nothing
 	if rests && r.Status == statusActive && !r.Steady {
 		r.Steady = true
 		r.say(k.newID("event"), k.now, fmt.Sprintf("(service %s) has reached a steady state.", r.Name))

@@ -498,12 +498,14 @@ func TestServicesThatAreRefused(t *testing.T) {
 			func(in *ecs.CreateServiceInput) {
 				in.DeploymentConfiguration = &types.DeploymentConfiguration{Alarms: &types.DeploymentAlarms{Enable: true}}
 			},
-			func(in *ecs.CreateServiceInput) {
-				in.AvailabilityZoneRebalancing = types.AvailabilityZoneRebalancingEnabled
-			},
 			func(in *ecs.CreateServiceInput) { in.EnableExecuteCommand = true },
 		},
 		"InvalidParameterException": {
+			func(in *ecs.CreateServiceInput) {
+				in.AvailabilityZoneRebalancing = types.AvailabilityZoneRebalancingEnabled
+				in.PlacementStrategy = []types.PlacementStrategy{{Type: types.PlacementStrategyTypeBinpack, Field: aws.String("memory")}}
+			},
+			func(in *ecs.CreateServiceInput) { in.AvailabilityZoneRebalancing = "PERHAPS" },
 			func(in *ecs.CreateServiceInput) { in.ServiceName = aws.String("a b") },
 			func(in *ecs.CreateServiceInput) { in.DesiredCount = nil },
 			func(in *ecs.CreateServiceInput) { in.DesiredCount = aws.Int32(-1) },

@@ -46,6 +46,9 @@ func (s *Service) CreateService(ctx context.Context, in *ecs.CreateServiceInput)
 		if err := s.checkShift(&made.Configuration, v); err != nil {
 			return err
 		}
+		if err := made.rebalance(in.AvailabilityZoneRebalancing, v); err != nil {
+			return err
+		}
 		if old, ok := s.services.Get(tx, sc, made.Key()); ok && old.Status != statusInactive {
 			if old.Status == statusActive && old.Token != "" && old.Token == made.Token && old.Request == made.Request {
 				shown = s.serviceView(tx, sc, old, true)
@@ -278,6 +281,9 @@ func (s *Service) UpdateService(ctx context.Context, in *ecs.UpdateServiceInput)
 			return err
 		}
 		if err := s.checkChange(tx, sc, old, r, v); err != nil {
+			return err
+		}
+		if err := r.rebalance(r.askedRebalancing(in.AvailabilityZoneRebalancing), v); err != nil {
 			return err
 		}
 		if first := &r.Deployments[0]; in.ForceNewDeployment || !v.same(first.version) {

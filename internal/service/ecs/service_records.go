@@ -32,9 +32,11 @@ type serviceRecord struct {
 	Grace       int32                       `json:"grace,omitempty"`
 	Constraints []types.PlacementConstraint `json:"constraints,omitempty"`
 	Strategy    []types.PlacementStrategy   `json:"strategy,omitempty"`
-	Propagate   types.PropagateTags         `json:"propagate,omitempty"`
-	ManagedTags bool                        `json:"managedTags,omitempty"`
-	Tags        []types.Tag                 `json:"tags,omitempty"`
+	// Rebalance: its tasks are moved until the zones have as many as each other.
+	Rebalance   bool                `json:"rebalance,omitempty"`
+	Propagate   types.PropagateTags `json:"propagate,omitempty"`
+	ManagedTags bool                `json:"managedTags,omitempty"`
+	Tags        []types.Tag         `json:"tags,omitempty"`
 
 	// Deployments are those that have tasks, the wanted one first.
 	Deployments []deployment `json:"deployments"`

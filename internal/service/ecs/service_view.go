@@ -86,7 +86,7 @@ func (s *Service) serviceView(r store.Reader, sc store.Scope, x *serviceRecord, 
 		ServiceArn: optional(serviceARNOf(sc, x.Cluster, x.Name)), ServiceName: &x.Name, ClusterArn: optional(clusterARN(sc, x.Cluster)),
 		Status: &x.Status, DesiredCount: x.desired(), CreatedAt: &x.CreatedAt, CreatedBy: optional(x.CreatedBy),
 		DeploymentConfiguration: &c, DeploymentController: &types.DeploymentController{Type: types.DeploymentControllerTypeEcs},
-		SchedulingStrategy: x.scheduling(), AvailabilityZoneRebalancing: types.AvailabilityZoneRebalancingDisabled,
+		SchedulingStrategy: x.scheduling(), AvailabilityZoneRebalancing: x.rebalancing(),
 		PlacementConstraints: x.Constraints, PlacementStrategy: x.Strategy, PropagateTags: x.Propagate, EnableECSManagedTags: x.ManagedTags,
 		LoadBalancers: []types.LoadBalancer{}, ServiceRegistries: []types.ServiceRegistry{}, Deployments: []types.Deployment{}, Events: []types.ServiceEvent{},
 	}
